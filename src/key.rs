@@ -1,0 +1,729 @@
+//! Keys: which requests may share an answer.
+//!
+//! The *primary key* says what was asked for: host and scheme as the app sees them (its links repeat them),
+//! normalised path, normalised query and, where the scope keeps users apart, the identity. It is written without
+//! ambiguity (every part has its length before it) and hashed to 128 bits under a key of this process, so that nobody
+//! can make two keys collide on purpose; the full key is kept in every entry and compared on every read, so that a
+//! collision would be a miss and never another's answer.
+//!
+//! The *variant* (RFC 9111 §4.1) says which request fields the answer depended on: those the app's `Vary` names,
+//! less what the route declares meaningless, plus what it declares forgotten.
+//!
+//! Paths are normalised only where no app could tell the difference: escapes of unreserved characters are decoded,
+//! hex digits are capitals. A path that software reads in different ways (an escaped slash, dot segments, a
+//! semicolon, NUL) is [`Odd`], and an odd request is not cached. What is forwarded is always what came.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::Hasher;
+
+use http::header::{self, HeaderMap, HeaderName};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use smallvec::SmallVec;
+
+use crate::headers::{self, cookie};
+use crate::identity::{Credential, Identity};
+use crate::policy::Cookies;
+
+/// Changes whenever the encoding does: an old key then never equals a new one.
+const ENCODING: u8 = 1;
+
+/// A primary key: its bytes, and their hash.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Key {
+    bytes: SmallVec<[u8; 224]>,
+    hash: u128,
+}
+
+/// Hashes keys; made once per process, of random bytes.
+#[derive(Clone)]
+pub struct KeyHasher([u8; 16]);
+
+/// What a primary key is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The host as the app sees it, in any case.
+    pub host: &'a str,
+    /// Whether the app is told that the client came by https.
+    pub secure: bool,
+    /// The normalised path.
+    pub path: &'a str,
+    /// The query as it came.
+    pub query: Option<&'a str>,
+    /// The identity, where the scope keeps users apart.
+    pub identity: Option<&'a Identity>,
+}
+
+/// Which query parameters are part of a key, and in which order: `[query]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct QueryRules {
+    /// Whether parameters are sorted by name. Those of one name keep their order.
+    pub sort: bool,
+    /// Parameters that are no part of the key: a name, or a prefix followed by `*`.
+    pub ignore: Vec<String>,
+}
+
+impl Default for QueryRules {
+    fn default() -> Self {
+        Self {
+            sort: true,
+            ignore: ["utm_*", "gclid", "fbclid"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// Why a path is not cached: different software reads it in different ways.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Odd {
+    /// An escaped slash or backslash, or a bare backslash.
+    Slash,
+    /// A `.` or `..` segment, escaped or not.
+    DotSegment,
+    /// A semicolon: path parameters to some, text to others.
+    Semicolon,
+    /// An escaped control character.
+    Control,
+    /// A `%` without two hex digits.
+    Escape,
+    /// Two slashes in a row.
+    EmptySegment,
+    /// A byte beyond ASCII that is not escaped.
+    NotAscii,
+}
+
+impl KeyHasher {
+    /// A hasher with this secret.
+    #[must_use]
+    pub const fn new(secret: [u8; 16]) -> Self {
+        Self(secret)
+    }
+
+    /// The key of these parts.
+    #[must_use]
+    pub fn key(&self, parts: &Parts<'_>, rules: &QueryRules) -> Key {
+        let mut bytes = SmallVec::new();
+        bytes.push(ENCODING);
+        bytes.push(u8::from(parts.secure));
+        push_part(&mut bytes, |bytes| {
+            bytes.extend(parts.host.bytes().map(|byte| byte.to_ascii_lowercase()))
+        });
+        push_part(&mut bytes, |bytes| {
+            bytes.extend_from_slice(parts.path.as_bytes())
+        });
+        push_part(&mut bytes, |bytes| {
+            push_query(bytes, parts.query.unwrap_or_default(), rules)
+        });
+        if let Some(identity) = parts.identity {
+            bytes.extend_from_slice(identity.as_bytes());
+        }
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(&bytes);
+        let hash = u128::from_be_bytes(hasher.finish128().as_bytes());
+        Key { bytes, hash }
+    }
+}
+
+impl fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHasher(…)")
+    }
+}
+
+impl Key {
+    /// The full key, to be stored and compared.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its hash, the name under which it is looked up.
+    #[must_use]
+    pub const fn hash(&self) -> u128 {
+        self.hash
+    }
+}
+
+/// Appends a part after its length.
+fn push_part(bytes: &mut SmallVec<[u8; 224]>, write: impl FnOnce(&mut SmallVec<[u8; 224]>)) {
+    let at = bytes.len();
+    bytes.extend_from_slice(&[0; 4]);
+    write(bytes);
+    let length = u32::try_from(bytes.len() - at - 4).unwrap_or(u32::MAX);
+    bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+fn push_query(bytes: &mut SmallVec<[u8; 224]>, query: &str, rules: &QueryRules) {
+    if query.is_empty() {
+        return;
+    }
+    let mut pairs: SmallVec<[Cow<'_, str>; 8]> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(unescape)
+        .collect();
+    pairs.retain(|pair| !rules.ignores(name_of(pair)));
+    if rules.sort {
+        pairs.sort_by(|one, other| name_of(one).cmp(name_of(other)));
+    }
+    for (index, pair) in pairs.iter().enumerate() {
+        if index > 0 {
+            bytes.push(b'&');
+        }
+        bytes.extend_from_slice(pair.as_bytes());
+    }
+}
+
+fn name_of(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
+impl QueryRules {
+    fn ignores(&self, name: &str) -> bool {
+        self.ignore.iter().any(|rule| match rule.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == rule,
+        })
+    }
+}
+
+/// A path in the one spelling that keys and patterns compare, or why it has none.
+///
+/// # Errors
+///
+/// The [`Odd`]ity that makes the request uncacheable.
+pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, Odd> {
+    let bytes = path.as_bytes();
+    let mut previous = 0;
+    let mut plain = true;
+    for &byte in bytes {
+        match byte {
+            b'%' => plain = false,
+            b'/' if previous == b'/' => return Err(Odd::EmptySegment),
+            b';' => return Err(Odd::Semicolon),
+            b'\\' => return Err(Odd::Slash),
+            b'.' if previous == b'/' => plain = false,
+            byte if !byte.is_ascii() => return Err(Odd::NotAscii),
+            byte if byte.is_ascii_control() => return Err(Odd::Control),
+            _ => {}
+        }
+        previous = byte;
+    }
+    if plain {
+        return Ok(Cow::Borrowed(path));
+    }
+    check_escapes(bytes)?;
+    let path = unescape(path);
+    if path
+        .split('/')
+        .any(|segment| segment == "." || segment == "..")
+    {
+        return Err(Odd::DotSegment);
+    }
+    Ok(path)
+}
+
+fn check_escapes(bytes: &[u8]) -> Result<(), Odd> {
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
+        match escaped(bytes, at) {
+            None => return Err(Odd::Escape),
+            Some(b'/' | b'\\') => return Err(Odd::Slash),
+            Some(b';') => return Err(Odd::Semicolon),
+            Some(byte) if byte.is_ascii_control() => return Err(Odd::Control),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The byte that an escape at `at` stands for.
+fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
+    let digit = |at: usize| {
+        bytes
+            .get(at)
+            .and_then(|byte| char::from(*byte).to_digit(16))
+    };
+    let value = digit(at + 1)? * 16 + digit(at + 2)?;
+    u8::try_from(value).ok()
+}
+
+/// Decodes escapes of unreserved characters and writes the others with capitals (RFC 3986 §6.2.2).
+fn unescape(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let from = bytes.len() - rest.len() + at;
+        result.push_str(&rest[..at]);
+        let Some(byte) = escaped(bytes, from) else {
+            result.push('%');
+            rest = &rest[at + 1..];
+            continue;
+        };
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            result.push(char::from(byte));
+        } else {
+            result.push_str(&rest[at..at + 3].to_ascii_uppercase());
+        }
+        rest = &rest[at + 3..];
+    }
+    result.push_str(rest);
+    Cow::Owned(result)
+}
+
+impl Odd {
+    /// The word that labels and `Cache-Status` use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slash => "encoded-slash",
+            Self::DotSegment => "dot-segment",
+            Self::Semicolon => "semicolon",
+            Self::Control => "control-character",
+            Self::Escape => "bad-escape",
+            Self::EmptySegment => "empty-segment",
+            Self::NotAscii => "not-ascii",
+        }
+    }
+}
+
+/// How request fields select a variant on one route.
+#[derive(Clone, Copy, Debug)]
+pub struct VariantRules<'a> {
+    /// Fields of `Vary` that the route declares meaningless.
+    pub ignore: &'a [HeaderName],
+    /// Fields that select a variant though `Vary` forgets them.
+    pub always: &'a [HeaderName],
+    /// Which cookies can matter.
+    pub cookies: &'a Cookies,
+    /// What is covered already: the credentials of `[identity] from`, when the key holds the identity or the route
+    /// is shared.
+    pub credentials: &'a [Credential],
+    /// Whether `Cookie` and `Authorization` are covered: by the identity (`user`), or by the operator's word
+    /// (`shared`).
+    pub covered: bool,
+}
+
+/// The request fields that selected an answer, each with its normalised value.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Variant(Box<[(HeaderName, Box<[u8]>)]>);
+
+impl Variant {
+    /// The variant that an answer with these `Vary` fields is, as seen from one request.
+    #[must_use]
+    pub fn of(vary: &[HeaderName], request: &HeaderMap, rules: &VariantRules<'_>) -> Self {
+        let mut names: Vec<&HeaderName> = rules
+            .always
+            .iter()
+            .chain(vary)
+            .filter(|name| rules.counts(name))
+            .collect();
+        names.sort_unstable_by_key(|name| name.as_str());
+        names.dedup();
+        Self(
+            names
+                .into_iter()
+                .map(|name| (name.clone(), rules.value(name, request).into_boxed_slice()))
+                .collect(),
+        )
+    }
+
+    /// Whether a request selects this variant.
+    #[must_use]
+    pub fn matches(&self, request: &HeaderMap, rules: &VariantRules<'_>) -> bool {
+        self.0
+            .iter()
+            .all(|(name, value)| *rules.value(name, request) == **value)
+    }
+
+    /// The fields and values, for people and for a second key.
+    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
+        self.0.iter().map(|(name, value)| (name, value.as_ref()))
+    }
+
+    /// Whether it depends on nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What it takes in memory, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(_, value)| value.len() + size_of::<(HeaderName, Box<[u8]>)>())
+            .sum()
+    }
+}
+
+impl VariantRules<'_> {
+    fn counts(&self, name: &HeaderName) -> bool {
+        let covered = self.covered
+            && (*name == header::AUTHORIZATION
+                || (*name == header::COOKIE && matches!(self.cookies, Cookies::All)));
+        // One canonical body is stored and encoded per client: the app's own coding never selects (module respond).
+        *name != header::ACCEPT_ENCODING && !self.ignore.contains(name) && !covered
+    }
+
+    /// A field's value in the spelling that is compared. An absent field and an empty one differ.
+    fn value(&self, name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
+        if *name == header::COOKIE {
+            return self.cookie_value(request);
+        }
+        let insensitive = matches!(
+            *name,
+            header::ACCEPT | header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET | header::HOST
+        );
+        let mut value = Vec::new();
+        for line in request.get_all(name) {
+            for element in line.as_bytes().split(|byte| *byte == b',') {
+                value.push(b',');
+                let element = element.trim_ascii().iter();
+                if insensitive {
+                    value.extend(
+                        element
+                            .filter(|byte| **byte != b' ')
+                            .map(u8::to_ascii_lowercase),
+                    );
+                } else {
+                    value.extend(element);
+                }
+            }
+        }
+        value
+    }
+
+    /// The cookies that can matter, sorted: their order means nothing.
+    fn cookie_value(&self, request: &HeaderMap) -> Vec<u8> {
+        let identifies = |name: &str| {
+            self.credentials
+                .iter()
+                .any(|known| matches!(known, Credential::Cookie(cookie) if cookie == name))
+        };
+        let wanted = |name: &str| match self.cookies {
+            Cookies::All => !identifies(name),
+            Cookies::Only(names) => names.iter().any(|known| known == name) && !identifies(name),
+        };
+        let mut pairs: Vec<_> = cookie::cookies(request)
+            .filter(|(name, _)| wanted(name))
+            .collect();
+        pairs.sort_unstable();
+        let mut value = Vec::new();
+        for (name, content) in pairs {
+            value.extend_from_slice(name.as_bytes());
+            value.push(b'=');
+            value.extend_from_slice(content.as_bytes());
+            value.push(b';');
+        }
+        value
+    }
+}
+
+/// The field names that a `Vary` lists, or `None` for `*`.
+#[must_use]
+pub fn vary(response: &HeaderMap) -> Option<Vec<HeaderName>> {
+    if headers::has_unreadable_line(response, header::VARY) {
+        return None;
+    }
+    let mut names = Vec::new();
+    for element in headers::list(response, header::VARY) {
+        if element == "*" {
+            return None;
+        }
+        // A name that is no field name can select nothing; that the app meant something by it is a doubt.
+        names.push(element.parse::<HeaderName>().ok()?);
+    }
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::IdentityKey;
+    use proptest::prelude::*;
+
+    fn key(path: &str, query: Option<&str>) -> Key {
+        let parts = Parts {
+            host: "Example.com",
+            secure: false,
+            path,
+            query,
+            identity: None,
+        };
+        KeyHasher::new([7; 16]).key(&parts, &QueryRules::default())
+    }
+
+    fn request(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(
+                name.parse::<HeaderName>().expect("a name"),
+                value.parse().expect("a value"),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn paths_are_normalised_only_where_no_app_could_tell() {
+        for (path, expected) in [
+            ("/api/events/", Ok("/api/events/")),
+            ("/api/ev%65nts/", Ok("/api/events/")),
+            ("/caf%c3%a9/", Ok("/caf%C3%A9/")),
+            ("/a%20b/", Ok("/a%20b/")),
+            ("/a.b/.c/", Ok("/a.b/.c/")),
+            ("/a%2fb", Err(Odd::Slash)),
+            ("/a%5Cb", Err(Odd::Slash)),
+            ("/a\\b", Err(Odd::Slash)),
+            ("/a/../b", Err(Odd::DotSegment)),
+            ("/a/%2e%2E/b", Err(Odd::DotSegment)),
+            ("/a/.", Err(Odd::DotSegment)),
+            ("/a;b/", Err(Odd::Semicolon)),
+            ("/a%3Bb/", Err(Odd::Semicolon)),
+            ("/a%00", Err(Odd::Control)),
+            ("/a%0a", Err(Odd::Control)),
+            ("/a%zz", Err(Odd::Escape)),
+            ("/a%", Err(Odd::Escape)),
+            ("/a//b", Err(Odd::EmptySegment)),
+        ] {
+            assert_eq!(
+                normalise_path(path).as_deref(),
+                expected.as_ref().map(|text| *text),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn queries_that_mean_the_same_share_a_key() {
+        for (one, other, same) in [
+            (Some("a=1&b=2"), Some("b=2&a=1"), true),
+            (Some("a=1&utm_source=x"), Some("a=1"), true),
+            (Some("utm_source=x&gclid=1"), None, true),
+            (Some(""), None, true),
+            (Some("a=1&a=2"), Some("a=2&a=1"), false),
+            (Some("a=%41"), Some("a=A"), true),
+            (Some("a=1"), Some("a=2"), false),
+            (Some("a"), Some("a="), false),
+            (Some("ab=c"), Some("a=bc"), false),
+        ] {
+            assert_eq!(
+                key("/x", one) == key("/x", other),
+                same,
+                "{one:?} and {other:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn host_scheme_and_identity_keep_keys_apart() {
+        let hasher = KeyHasher::new([7; 16]);
+        let rules = QueryRules::default();
+        let caller = IdentityKey::from_secret(b"k").known("1");
+        let base = Parts {
+            host: "a",
+            secure: false,
+            path: "/x",
+            query: None,
+            identity: None,
+        };
+        let keys = [
+            hasher.key(&base, &rules),
+            hasher.key(&Parts { host: "b", ..base }, &rules),
+            hasher.key(
+                &Parts {
+                    secure: true,
+                    ..base
+                },
+                &rules,
+            ),
+            hasher.key(
+                &Parts {
+                    path: "/x/",
+                    ..base
+                },
+                &rules,
+            ),
+            hasher.key(
+                &Parts {
+                    identity: Some(&caller.key),
+                    ..base
+                },
+                &rules,
+            ),
+        ];
+        for (index, one) in keys.iter().enumerate() {
+            assert!(
+                keys[index + 1..]
+                    .iter()
+                    .all(|other| other != one && other.hash() != one.hash())
+            );
+        }
+        assert_eq!(
+            hasher.key(&base, &rules),
+            hasher.key(&Parts { host: "A", ..base }, &rules)
+        );
+    }
+
+    #[test]
+    fn variants_follow_vary_and_the_route() {
+        let all = Cookies::All;
+        let language = Cookies::Only(vec!["django_language".into()]);
+        let session = [Credential::Cookie("sessionid".into())];
+        let open = VariantRules {
+            ignore: &[],
+            always: &[],
+            cookies: &all,
+            credentials: &[],
+            covered: false,
+        };
+        let user = VariantRules {
+            credentials: &session,
+            covered: true,
+            ..open
+        };
+        let listed = VariantRules {
+            cookies: &language,
+            ..open
+        };
+        let ignoring = VariantRules {
+            ignore: &[header::COOKIE],
+            ..open
+        };
+        let accept = VariantRules {
+            always: &[header::ACCEPT],
+            ..open
+        };
+        for (name, rules, vary, one, other, same) in [
+            (
+                "cookie",
+                open,
+                header::COOKIE,
+                ("cookie", "a=1"),
+                ("cookie", "a=2"),
+                false,
+            ),
+            (
+                "cookie order",
+                open,
+                header::COOKIE,
+                ("cookie", "a=1; b=2"),
+                ("cookie", "b=2; a=1"),
+                true,
+            ),
+            (
+                "covered",
+                user,
+                header::COOKIE,
+                ("cookie", "csrftoken=1"),
+                ("cookie", "csrftoken=2"),
+                true,
+            ),
+            (
+                "listed",
+                listed,
+                header::COOKIE,
+                ("cookie", "x=1"),
+                ("cookie", "x=2"),
+                true,
+            ),
+            (
+                "listed",
+                listed,
+                header::COOKIE,
+                ("cookie", "django_language=de"),
+                ("cookie", "x=2"),
+                false,
+            ),
+            (
+                "ignored",
+                ignoring,
+                header::COOKIE,
+                ("cookie", "a=1"),
+                ("cookie", "a=2"),
+                true,
+            ),
+            (
+                "forgotten",
+                accept,
+                header::ORIGIN,
+                ("accept", "text/html"),
+                ("accept", "*/*"),
+                false,
+            ),
+            (
+                "blanks",
+                open,
+                header::ACCEPT_LANGUAGE,
+                ("accept-language", "de, EN"),
+                ("accept-language", "de,en"),
+                true,
+            ),
+            (
+                "coding",
+                open,
+                header::ACCEPT_ENCODING,
+                ("accept-encoding", "gzip"),
+                ("accept-encoding", "br"),
+                true,
+            ),
+            (
+                "absent",
+                open,
+                header::ORIGIN,
+                ("origin", ""),
+                ("x-other", "1"),
+                false,
+            ),
+        ] {
+            let variant = Variant::of(&[vary], &request(&[one]), &rules);
+            assert_eq!(
+                variant.matches(&request(&[other]), &rules),
+                same,
+                "{name}: {one:?} and {other:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn vary_star_and_nonsense_are_no_list() {
+        assert_eq!(vary(&request(&[("vary", "Accept, *")])), None);
+        assert_eq!(vary(&request(&[("vary", "a b")])), None);
+        assert_eq!(
+            vary(&request(&[("vary", "Accept, Cookie")])),
+            Some(vec![header::ACCEPT, header::COOKIE])
+        );
+        assert_eq!(vary(&HeaderMap::new()), Some(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_equal_only_for_equal_parts(
+            one in ("[a-z]{0,3}", "/[a-z]{0,3}", "[a-z=&]{0,4}"),
+            other in ("[a-z]{0,3}", "/[a-z]{0,3}", "[a-z=&]{0,4}"),
+        ) {
+            let plain = QueryRules { sort: false, ignore: vec![] };
+            let hasher = KeyHasher::new([1; 16]);
+            let make = |(host, path, query): &(String, String, String)| {
+                hasher.key(&Parts { host, secure: false, path, query: Some(query), identity: None }, &plain)
+            };
+            let clean = |(host, path, query): &(String, String, String)| {
+                let query: Vec<_> = query.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned).collect();
+                (host.clone(), path.clone(), query)
+            };
+            prop_assert_eq!(make(&one) == make(&other), clean(&one) == clean(&other));
+        }
+
+        #[test]
+        fn normalising_twice_changes_nothing(path in "/[a-zA-Z0-9%./;-]{0,20}") {
+            if let Ok(once) = normalise_path(&path) {
+                let once = once.into_owned();
+                let twice = normalise_path(&once).map(Cow::into_owned);
+                prop_assert_eq!(twice, Ok(once));
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! RFC 9111 §4.3: asking the app whether an entry still holds, and what a 304 changes.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName};
+
+use crate::entry::Entry;
+use crate::headers::date;
+
+/// Fields of a request that only make sense to whom it was addressed, and that a fill must not carry: the cache wants
+/// the whole answer, and evaluates the client's conditions itself.
+pub const CONDITIONS: [HeaderName; 6] = [
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::RANGE,
+];
+
+/// Makes a fill's request conditional on an entry, where the app gave a validator to ask with; whether it did.
+///
+/// A `Last-Modified` counts only if it was a whole minute old when it was sent: within the second, two changes look
+/// alike (RFC 9110 §8.8.2.2), and clocks of database and app differ.
+pub fn make_conditional(request: &mut HeaderMap, entry: &Entry) -> bool {
+    if let Some(etag) = &entry.facts.etag {
+        request.insert(header::IF_NONE_MATCH, etag.to_value());
+        return true;
+    }
+    let Some(modified) = entry.facts.last_modified else {
+        return false;
+    };
+    let old = entry
+        .facts
+        .date
+        .duration_since(modified)
+        .is_ok_and(|age| age >= Duration::from_secs(60));
+    if old {
+        request.insert(header::IF_MODIFIED_SINCE, date::format(modified));
+    }
+    old
+}
+
+/// The head of an entry after a 304: its fields replace the stored ones (RFC 9111 §3.2), but for those that describe
+/// the body that was not sent.
+#[must_use]
+pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
+    const KEPT: [HeaderName; 5] = [
+        header::CONTENT_LENGTH,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+        header::CONTENT_RANGE,
+        header::TRANSFER_ENCODING,
+    ];
+    let mut merged = stored.clone();
+    for name in update.keys().filter(|name| !KEPT.contains(name)) {
+        merged.remove(name);
+        for value in update.get_all(name) {
+            merged.append(name.clone(), value.clone());
+        }
+    }
+    merged.remove(header::AGE);
+    merged
+}
+
+/// Whether a 304 is about this entry: its validator, if it names one, is the entry's (RFC 9111 §4.3.4).
+#[must_use]
+pub fn confirms(entry: &Entry, update: &HeaderMap) -> bool {
+    match (&entry.facts.etag, crate::headers::validator::etag(update)) {
+        (Some(stored), Some(sent)) => stored.weak_eq(&sent),
+        (None, Some(_)) => false,
+        (_, None) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_304_replaces_fields_and_keeps_those_of_the_body() {
+        let stored = headers(&[
+            ("x-a", "1"),
+            ("x-a", "2"),
+            ("x-b", "1"),
+            ("content-length", "5"),
+            ("content-type", "application/json"),
+            ("cache-control", "max-age=1"),
+        ]);
+        let update = headers(&[
+            ("x-a", "3"),
+            ("x-c", "1"),
+            ("content-length", "0"),
+            ("content-type", "text/html"),
+            ("cache-control", "max-age=9"),
+            ("age", "4"),
+        ]);
+        let expected = headers(&[
+            ("x-a", "3"),
+            ("x-b", "1"),
+            ("x-c", "1"),
+            ("content-length", "5"),
+            ("content-type", "application/json"),
+            ("cache-control", "max-age=9"),
+        ]);
+        assert_eq!(merge(&stored, &update), expected);
+    }
+}
