@@ -51,7 +51,7 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("BOOKING_DB", "booking.sqlite3"),
+        "NAME": os.environ.get("BOOKING_DB", ":memory:"),
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             # Readers go on during a write, and every read is one snapshot.

@@ -1,0 +1,148 @@
+//! The cache: entries by key, found only while they may be used.
+//!
+//! The only door to the tiers. What flows in: keys with the request's fields, and entries to keep. What flows out: an
+//! entry that is the request's own (full key and variant compared) and that no write has dropped, or why there is none.
+//! A failure inside is a miss. Whether an entry is fresh is not asked here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderName};
+
+use crate::coherence::{Coherence, Unusable, Writes};
+use crate::entry::Entry;
+use crate::key::{Key, VariantRules};
+use crate::metrics::CacheMetrics;
+
+pub mod memory;
+
+use memory::{Eviction, Memory};
+
+/// The knobs of the tiers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// What tier 1 may take, in bytes.
+    pub max_size: u64,
+}
+
+/// Both tiers behind one handle.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    memory: Memory,
+    coherence: Coherence,
+    metrics: Arc<CacheMetrics>,
+}
+
+/// What a lookup found.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// An entry that may be used now.
+    Found(Arc<Entry>),
+    /// Nothing under the key.
+    Nothing,
+    /// Something under the key, but for other request fields; the fields that select.
+    OtherVariant(Vec<HeaderName>),
+    /// A write dropped what was there.
+    Dropped,
+    /// A write to what is there is under way.
+    Dirty,
+}
+
+impl Cache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(config: Config, coherence: Coherence, metrics: Arc<CacheMetrics>) -> Self {
+        let evictions = Arc::clone(&metrics);
+        let memory = Memory::new(config.max_size, move |cause| match cause {
+            Eviction::Size => evictions.evicted_size.inc(),
+            Eviction::Expired => evictions.evicted_expired.inc(),
+        });
+        metrics
+            .max_size_bytes
+            .set(i64::try_from(config.max_size).unwrap_or(i64::MAX));
+        Self {
+            memory,
+            coherence,
+            metrics,
+        }
+    }
+
+    /// Looks for an entry that answers a request. A dead entry met on the way is unlinked.
+    #[must_use]
+    pub fn get(
+        &self,
+        key: &Key,
+        request: &HeaderMap,
+        rules: &VariantRules<'_>,
+        writes: Writes,
+    ) -> Lookup {
+        let lookup = self.look(key, request, rules, writes);
+        match lookup {
+            Lookup::Found(_) => self.metrics.memory_hits.inc(),
+            Lookup::Nothing | Lookup::OtherVariant(_) | Lookup::Dropped | Lookup::Dirty => {
+                self.metrics.memory_misses.inc();
+            }
+        }
+        lookup
+    }
+
+    fn look(
+        &self,
+        key: &Key,
+        request: &HeaderMap,
+        rules: &VariantRules<'_>,
+        writes: Writes,
+    ) -> Lookup {
+        let Some(slot) = self.memory.get(key.hash()) else {
+            return Lookup::Nothing;
+        };
+        let mut own = slot
+            .entries()
+            .filter(|entry| *entry.key == *key.as_bytes())
+            .peekable();
+        let Some(newest) = own.peek().copied() else {
+            return Lookup::Nothing;
+        };
+        let Some(entry) = own.find(|entry| entry.variant.matches(request, rules)) else {
+            return Lookup::OtherVariant(
+                newest
+                    .variant
+                    .fields()
+                    .map(|(name, _)| name.clone())
+                    .collect(),
+            );
+        };
+        match self.coherence.usable(&entry.certificate, writes) {
+            Ok(()) => Lookup::Found(Arc::clone(entry)),
+            Err(Unusable::Dirty) => Lookup::Dirty,
+            Err(Unusable::Dropped | Unusable::Forgotten) => {
+                self.memory.remove(key.hash(), entry);
+                self.metrics.unlinked.inc();
+                Lookup::Dropped
+            }
+        }
+    }
+
+    /// Keeps an entry for at most this long.
+    pub fn put(&self, key: &Key, entry: Arc<Entry>, keep: Duration) {
+        if keep > Duration::ZERO {
+            self.memory.put(key.hash(), entry, keep);
+        }
+    }
+
+    /// Counts the bytes of an entry's new encoding.
+    pub fn reweigh(&self, key: &Key) {
+        self.memory.reweigh(key.hash());
+    }
+
+    /// Enforces size and time, and brings the gauges up to date. To be called every second or so.
+    pub fn maintain(&self) {
+        self.memory.maintain();
+        self.metrics
+            .entries
+            .set(i64::try_from(self.memory.keys()).unwrap_or(i64::MAX));
+        self.metrics
+            .size_bytes
+            .set(i64::try_from(self.memory.size()).unwrap_or(i64::MAX));
+    }
+}

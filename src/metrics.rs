@@ -1,0 +1,385 @@
+//! Metrics: everything the process exports, grouped by who counts.
+//!
+//! Handles are resolved once, when the rules are loaded: a request never looks a label up. Labels are configured names
+//! and fixed words only, every known series is exported at zero from the start, and two processes of this kind can run in
+//! one (each has its own registry).
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::outcome;
+use crate::policy::storing::Unstorable;
+
+/// The label of requests that no route matches.
+pub const OTHER: &str = "other";
+
+const SECONDS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+const QUERIES: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Every metric, and the registry they are exported from.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// The tiers.
+    pub cache: Arc<CacheMetrics>,
+    /// Writes and drops.
+    pub coherence: Arc<CoherenceMetrics>,
+    /// Requests under way.
+    pub in_flight: IntGauge,
+    /// Whether the last exchange with the app succeeded.
+    pub upstream_up: IntGauge,
+    upstream_errors: IntCounterVec,
+    response_bytes: IntCounterVec,
+    families: RouteFamilies,
+}
+
+/// What the tiers count.
+#[derive(Debug)]
+pub struct CacheMetrics {
+    /// Lookups in memory that found an entry.
+    pub memory_hits: IntCounter,
+    /// Lookups in memory that did not.
+    pub memory_misses: IntCounter,
+    /// Slots that made room.
+    pub evicted_size: IntCounter,
+    /// Slots whose time was over.
+    pub evicted_expired: IntCounter,
+    /// Dead entries met and unlinked.
+    pub unlinked: IntCounter,
+    /// Keys in memory.
+    pub entries: IntGauge,
+    /// Their bytes.
+    pub size_bytes: IntGauge,
+    /// The bytes there may be.
+    pub max_size_bytes: IntGauge,
+}
+
+/// What writes count.
+#[derive(Debug)]
+pub struct CoherenceMetrics {
+    /// Drops by a write's rules.
+    pub by_write: IntCounter,
+    /// Drops that the app asked for in its answer.
+    pub by_header: IntCounter,
+    /// Items widened to their class because a capture found nothing.
+    pub widened: IntCounter,
+    /// Writes whose end nobody saw.
+    pub unsettled: IntCounter,
+    /// Writes under way.
+    pub open: IntGauge,
+}
+
+#[derive(Clone, Debug)]
+struct RouteFamilies {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    results: IntCounterVec,
+    not_stored: IntCounterVec,
+    upstream_requests: IntCounterVec,
+    upstream_duration: HistogramVec,
+    queries: HistogramVec,
+}
+
+/// What one route counts.
+#[derive(Clone, Debug)]
+pub struct RouteMetrics {
+    requests: [IntCounter; 5],
+    /// From the request's head to the answer's head.
+    pub duration: Histogram,
+    results: [IntCounter; 6],
+    not_stored: [IntCounter; Unstorable::ALL.len()],
+    upstream_requests: [IntCounter; 5],
+    /// From the request sent to the app to the head of its answer.
+    pub upstream_duration: Histogram,
+    /// Database queries that the app reports for one answer.
+    pub queries: Histogram,
+}
+
+impl Metrics {
+    /// Makes and registers every metric.
+    ///
+    /// # Errors
+    ///
+    /// When two metrics share a name: a defect of this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(None, None)?;
+        let made = Made(&registry);
+        let info = made.gauges(
+            "reprise_build_info",
+            "Always 1; the labels say what is running.",
+            &["version"],
+        )?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            cache: Arc::new(CacheMetrics::new(&made)?),
+            coherence: Arc::new(CoherenceMetrics::new(&made)?),
+            in_flight: made.gauge(
+                "reprise_http_requests_in_flight",
+                "Requests being answered.",
+            )?,
+            upstream_up: made.gauge(
+                "reprise_upstream_up",
+                "1 if the app answered last time, 0 if not.",
+            )?,
+            upstream_errors: made.counters(
+                "reprise_upstream_errors_total",
+                "Exchanges with the app that failed, by kind.",
+                &["kind"],
+            )?,
+            response_bytes: made.counters(
+                "reprise_response_bytes_total",
+                "Body bytes sent from the cache, by content coding.",
+                &["encoding"],
+            )?,
+            families: RouteFamilies::new(&made)?,
+            registry,
+        };
+        metrics.register_process();
+        Ok(metrics)
+    }
+
+    /// The handles of a route, each at zero until something happens.
+    #[must_use]
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        RouteMetrics::new(&self.families, name)
+    }
+
+    /// The counter of one kind of failed exchange; kinds are fixed words.
+    #[must_use]
+    pub fn upstream_error(&self, kind: &str) -> IntCounter {
+        self.upstream_errors.with_label_values(&[kind])
+    }
+
+    /// The counter of bytes sent in one coding.
+    #[must_use]
+    pub fn response_bytes(&self, encoding: &str) -> IntCounter {
+        self.response_bytes.with_label_values(&[encoding])
+    }
+
+    /// Everything, in Prometheus' text format 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(64 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be rendered");
+        }
+        text
+    }
+
+    fn register_process(&self) {
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        if let Err(error) = self.registry.register(Box::new(process)) {
+            tracing::debug!(%error, "no process metrics");
+        }
+    }
+}
+
+impl CacheMetrics {
+    fn new(made: &Made<'_>) -> Result<Self, prometheus::Error> {
+        let lookups = made.counters(
+            "reprise_cache_lookups_total",
+            "Lookups by tier and what they found.",
+            &["tier", "outcome"],
+        )?;
+        let evictions = made.counters(
+            "reprise_cache_evictions_total",
+            "Keys that memory let go, by cause.",
+            &["cause"],
+        )?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            Ok(made
+                .gauges(name, help, &["tier"])?
+                .with_label_values(&["memory"]))
+        };
+        Ok(Self {
+            memory_hits: lookups.with_label_values(&["memory", "hit"]),
+            memory_misses: lookups.with_label_values(&["memory", "miss"]),
+            evicted_size: evictions.with_label_values(&["size"]),
+            evicted_expired: evictions.with_label_values(&["expired"]),
+            unlinked: made.counter(
+                "reprise_cache_invalidated_entries_total",
+                "Entries found dropped by a write and unlinked.",
+            )?,
+            entries: gauge("reprise_cache_entries", "Keys stored.")?,
+            size_bytes: gauge("reprise_cache_size_bytes", "Bytes that stored keys take.")?,
+            max_size_bytes: gauge(
+                "reprise_cache_max_size_bytes",
+                "Bytes that stored keys may take.",
+            )?,
+        })
+    }
+}
+
+impl CoherenceMetrics {
+    fn new(made: &Made<'_>) -> Result<Self, prometheus::Error> {
+        let invalidations = made.counters(
+            "reprise_cache_invalidations_total",
+            "Drops, by who asked for them.",
+            &["source"],
+        )?;
+        Ok(Self {
+            by_write: invalidations.with_label_values(&["write"]),
+            by_header: invalidations.with_label_values(&["header"]),
+            widened: made.counter(
+                "reprise_cache_invalidations_widened_total",
+                "Items of drop that reached their whole class because a capture found nothing.",
+            )?,
+            unsettled: made.counter(
+                "reprise_coherence_unsettled_writes_total",
+                "Writes whose end nobody saw; their tags stayed uncached until they expired.",
+            )?,
+            open: made.gauge(
+                "reprise_coherence_open_intents",
+                "Announced writes under way.",
+            )?,
+        })
+    }
+}
+
+impl RouteFamilies {
+    fn new(made: &Made<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            requests: made.counters(
+                "reprise_http_requests_total",
+                "Requests answered, by route and status class.",
+                &["route", "code"],
+            )?,
+            duration: made.histograms(
+                "reprise_http_request_duration_seconds",
+                "Time to the head of the answer.",
+                &SECONDS,
+            )?,
+            results: made.counters(
+                "reprise_cache_requests_total",
+                "Requests by what the cache did; the six results add up to all requests.",
+                &["route", "result"],
+            )?,
+            not_stored: made.counters(
+                "reprise_cache_not_stored_total",
+                "Answers that were not stored, by reason.",
+                &["route", "reason"],
+            )?,
+            upstream_requests: made.counters(
+                "reprise_upstream_requests_total",
+                "Exchanges with the app, by route and status class.",
+                &["route", "code"],
+            )?,
+            upstream_duration: made.histograms(
+                "reprise_upstream_request_duration_seconds",
+                "Time the app took to the head of its answer.",
+                &SECONDS,
+            )?,
+            queries: made.histograms(
+                "reprise_upstream_db_queries",
+                "Database queries that the app reports for one answer.",
+                &QUERIES,
+            )?,
+        })
+    }
+}
+
+impl RouteMetrics {
+    fn new(families: &RouteFamilies, route: &str) -> Self {
+        let classes =
+            |family: &IntCounterVec| CLASSES.map(|class| family.with_label_values(&[route, class]));
+        Self {
+            requests: classes(&families.requests),
+            duration: families.duration.with_label_values(&[route]),
+            results: outcome::Result::ALL
+                .map(|result| families.results.with_label_values(&[route, result.label()])),
+            not_stored: Unstorable::ALL.map(|reason| {
+                families
+                    .not_stored
+                    .with_label_values(&[route, reason.as_str()])
+            }),
+            upstream_requests: classes(&families.upstream_requests),
+            upstream_duration: families.upstream_duration.with_label_values(&[route]),
+            queries: families.queries.with_label_values(&[route]),
+        }
+    }
+
+    /// Counts one answered request.
+    pub fn answered(&self, status: u16, result: outcome::Result) {
+        self.requests[class_index(status)].inc();
+        self.results[result.index()].inc();
+    }
+
+    /// Counts one exchange with the app.
+    pub fn asked(&self, status: u16) {
+        self.upstream_requests[class_index(status)].inc();
+    }
+
+    /// Counts one answer that was not stored.
+    pub fn not_stored(&self, reason: Unstorable) {
+        if let Some(index) = Unstorable::ALL.iter().position(|known| *known == reason) {
+            self.not_stored[index].inc();
+        }
+    }
+
+    /// How many requests had this result.
+    #[must_use]
+    pub fn result(&self, result: outcome::Result) -> u64 {
+        self.results[result.index()].get()
+    }
+}
+
+fn class_index(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, 5) - 1
+}
+
+/// Makes metrics and registers them at once.
+struct Made<'r>(&'r Registry);
+
+impl Made<'_> {
+    fn register<C: Collector + Clone + 'static>(
+        &self,
+        collector: C,
+    ) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(options, &["route"])?)
+    }
+}
