@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -99,8 +100,7 @@ pub struct RouteMetrics {
     upstream_requests: [IntCounter; 5],
     /// From the request sent to the app to the head of its answer.
     pub upstream_duration: Histogram,
-    /// Database queries that the app reports for one answer.
-    pub queries: Histogram,
+    queries: Histogram,
 }
 
 impl Metrics {
@@ -321,6 +321,17 @@ impl RouteMetrics {
     pub fn not_stored(&self, reason: Unstorable) {
         if let Some(index) = Unstorable::ALL.iter().position(|known| *known == reason) {
             self.not_stored[index].inc();
+        }
+    }
+
+    /// Counts the database queries that the app reports for one answer.
+    pub fn queries(&self, reported: &HeaderValue) {
+        if let Some(count) = reported
+            .to_str()
+            .ok()
+            .and_then(|text| text.trim().parse::<u32>().ok())
+        {
+            self.queries.observe(f64::from(count));
         }
     }
 

@@ -3,7 +3,7 @@
 //! `X-Cache`, `Cache-Status`, the access log, the metrics and `explain` are all made of an [`Outcome`], so that they
 //! cannot tell different stories.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use http::HeaderValue;
 

@@ -119,15 +119,18 @@ fn verdict(
     asked: &RequestDirectives,
     policy: &Policy,
 ) -> Verdict {
-    let if_error = standing.within(
-        standing
-            .windows
-            .if_error
-            .max(asked.stale_if_error.unwrap_or_default()),
-    ) && !forbids_stale(entry, policy);
-    let revalidate = Verdict::Revalidate { if_error };
     let fields_need_asking =
         policy.honor_cache_control && !entry.facts.directives.no_cache_fields.is_empty();
+    let window = standing
+        .windows
+        .if_error
+        .max(asked.stale_if_error.unwrap_or_default());
+    let if_error = window > Duration::ZERO
+        && standing.within(window)
+        && !asked.no_cache
+        && !fields_need_asking
+        && !forbids_stale(entry, policy);
+    let revalidate = Verdict::Revalidate { if_error };
     if asked.no_cache
         || fields_need_asking
         || asked.max_age.is_some_and(|limit| standing.age > limit)

@@ -49,6 +49,8 @@ pub enum Unstorable {
     Encoding,
     /// The body broke off.
     Broken,
+    /// The body ended with the connection: nobody can tell whether it was whole.
+    Undelimited,
     /// The answer may not be used for any later request: a write took place meanwhile.
     Outdated,
 }
@@ -69,12 +71,13 @@ impl Unstorable {
             Self::ZeroTtl => "zero_ttl",
             Self::Encoding => "encoding",
             Self::Broken => "error",
+            Self::Undelimited => "undelimited",
             Self::Outdated => "outdated",
         }
     }
 
     /// Every reason, so that each is exported before it first happens.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoStore,
         Self::Private,
         Self::SetCookie,
@@ -86,6 +89,7 @@ impl Unstorable {
         Self::ZeroTtl,
         Self::Encoding,
         Self::Broken,
+        Self::Undelimited,
         Self::Outdated,
     ];
 

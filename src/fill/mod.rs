@@ -1,0 +1,584 @@
+//! Fills: fetching on the cache's behalf. One request to the app per key, many waiters.
+//!
+//! A fill is a task of its own, owned by the cache and not by the client that happened to ask first: that client may
+//! leave. What flows in: an [`Order`], everything a fill needs of the request and its route. What flows out: a
+//! [`Filled`], which says how the wait ended. Promises:
+//!
+//! - A request is given only what was asked of the app after the last drop of its tags: a fill that began before a write
+//!   is not joined after it. While a write is under way, a request may share only a fill that starts after the request
+//!   came, so at most one runs and one queues per key, however hot the seat map is.
+//! - Waiters whose fields select another variant are told so, and never get each other's body.
+//! - An answer that may not be shared is the first requester's alone. The others are released at its head, each to ask
+//!   for himself, and the key is remembered for a while, so that private answers never queue behind each other.
+//! - A body is stored complete or not at all; a large one streams through.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode, request};
+use tokio::sync::{oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::body::Body;
+use crate::cache::Cache;
+use crate::coherence::{Coherence, Unusable, Writes};
+use crate::entry::{Entry, Stamp};
+use crate::identity::Credential;
+use crate::key::{Key, Variant, VariantRules};
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::policy::storing::{Sharing, Unstorable};
+use crate::policy::{Coalesce, Policy, Scope};
+use crate::tag::Tags;
+use crate::upstream::{self, Upstream};
+
+pub mod stream;
+mod task;
+
+use stream::{Arriving, Reader};
+
+/// How long a key whose answers cannot be shared is remembered (hit-for-miss).
+const PRIVATE_FOR: Duration = Duration::from_secs(10);
+
+/// How long after a failed fill a stale answer is given without asking again.
+const FAILED_FOR: Duration = Duration::from_secs(1);
+
+/// How many keys each memory holds.
+const REMEMBERED: u64 = 50_000;
+
+/// How long a reader waits at the head for the rest of the body. Most answers are whole by then, and a whole answer can
+/// be encoded, validated and cut into ranges; only a slow one is streamed.
+const WHOLE_WITHIN: Duration = Duration::from_millis(10);
+
+/// How often a request that turned out to select another variant looks for its own fill.
+const ATTEMPTS: usize = 3;
+
+/// Everything a fill needs of the request and its route.
+#[derive(Debug)]
+pub struct Order {
+    /// The primary key.
+    pub key: Key,
+    /// The head to send: a GET without the client's conditions and range.
+    pub head: request::Parts,
+    /// The client's own fields, which select the variant.
+    pub asked: HeaderMap,
+    /// The route's knobs.
+    pub policy: Arc<Policy>,
+    /// `[identity] from`.
+    pub credentials: Arc<[Credential]>,
+    /// How the key keeps callers apart.
+    pub sharing: Sharing,
+    /// What drops the answer, as far as the request tells.
+    pub tags: Tags,
+    /// Whether open writes count for this route.
+    pub writes: Writes,
+    /// The stale entry to ask about, if there is one.
+    pub prior: Option<Arc<Entry>>,
+    /// Whether the client's conditions or range can only be answered from the whole body.
+    pub needs_whole: bool,
+    /// The response field in which the app counts its queries.
+    pub query_count: HeaderName,
+    /// What the route counts.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+impl Order {
+    /// How request fields select a variant for this order.
+    #[must_use]
+    pub fn variant_rules(&self) -> VariantRules<'_> {
+        variant_rules(&self.policy, &self.credentials, self.sharing)
+    }
+}
+
+/// How request fields select a variant on a route.
+#[must_use]
+pub fn variant_rules<'a>(
+    policy: &'a Policy,
+    credentials: &'a [Credential],
+    sharing: Sharing,
+) -> VariantRules<'a> {
+    let keyed = sharing == Sharing::OneUser || policy.scope == Scope::Shared;
+    VariantRules {
+        ignore: &policy.vary_ignore,
+        always: &policy.key_headers,
+        cookies: &policy.cookies,
+        credentials: if keyed { credentials } else { &[] },
+        covered: matches!(policy.scope, Scope::User | Scope::Shared),
+    }
+}
+
+/// How a wait for a fill ended.
+#[derive(Debug)]
+pub enum Filled {
+    /// A whole answer that may be shared.
+    Entry {
+        /// The answer.
+        entry: Arc<Entry>,
+        /// How it came about.
+        news: News,
+    },
+    /// An answer that may be shared and is still arriving.
+    Stream {
+        /// Its head.
+        head: Arc<Streaming>,
+        /// Its body from the first byte.
+        body: Reader,
+        /// Whether another request began the fill.
+        joined: bool,
+        /// The app's count of its queries, for the request that it was made for.
+        queries: Option<HeaderValue>,
+    },
+    /// The first requester's own answer: the others were told [`Filled::GoAlone`].
+    Private {
+        /// The answer.
+        response: Response<Body>,
+        /// Why it is not stored.
+        reason: Unstorable,
+    },
+    /// The app's answer may not be shared: ask for yourself, without queueing.
+    GoAlone {
+        /// Why.
+        reason: Unstorable,
+        /// The status of the answer that could not be shared, when there was one.
+        status: Option<StatusCode>,
+    },
+    /// The app could not be asked.
+    Failed(Failure),
+}
+
+/// How a whole answer came about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct News {
+    /// Another request began the fill.
+    pub joined: bool,
+    /// The app said that the stale entry still holds (304).
+    pub confirmed: bool,
+    /// It was stored.
+    pub stored: bool,
+    /// The app's count of its queries, for the request that it was made for.
+    pub queries: Option<HeaderValue>,
+}
+
+/// Why the app could not be asked.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The exchange failed.
+    Upstream(Arc<upstream::Error>),
+    /// The fill ended without a word: a defect, or the process is ending.
+    Aborted,
+}
+
+/// The head of an answer whose body is arriving.
+#[derive(Debug)]
+pub struct Streaming {
+    /// The status.
+    pub status: StatusCode,
+    /// The end-to-end fields.
+    pub headers: HeaderMap,
+    variant: Variant,
+    body: Arriving,
+}
+
+/// Fills under way, and what was learnt from earlier ones.
+#[derive(Clone, Debug)]
+pub struct Fills {
+    shared: Arc<Shared>,
+}
+
+/// What fills work with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// Where answers are kept.
+    pub cache: Cache,
+    /// Where their stamps come from.
+    pub coherence: Coherence,
+    /// Whom to ask.
+    pub upstream: Upstream,
+    /// What is counted for the app as a whole.
+    pub metrics: Metrics,
+    /// The largest body that is stored, in bytes.
+    pub max_entry_size: usize,
+}
+
+struct Shared {
+    tools: Tools,
+    /// A standard mutex: held for a lookup or an insert, never across an await.
+    lanes: Mutex<HashMap<LaneKey, Lane>>,
+    /// Keys whose answers could not be shared.
+    private: moka::sync::Cache<u128, ()>,
+    /// Keys whose last fill failed.
+    failed: moka::sync::Cache<u128, ()>,
+    /// The fields that selected the last answer of a key.
+    vary: moka::sync::Cache<u128, Arc<[HeaderName]>>,
+    tasks: TaskTracker,
+}
+
+/// A primary key and, as far as known, the variant.
+type LaneKey = (u128, u64);
+
+/// The fills of one lane: requests that would get the same answer.
+#[derive(Debug, Default)]
+struct Lane {
+    running: Option<Arc<Flight>>,
+    /// Starts when the running one ends; for requests that came while a write was under way.
+    queued: Option<Arc<Flight>>,
+}
+
+/// One fill.
+#[derive(Debug)]
+struct Flight {
+    stage: watch::Sender<Stage>,
+    /// The place in the log when it asked the app; unset until then.
+    stamp: OnceLock<Stamp>,
+    /// The app's count of its queries: about the exchange, not part of what is stored.
+    queries: OnceLock<HeaderValue>,
+}
+
+/// How far a fill has come.
+#[derive(Clone, Debug)]
+enum Stage {
+    Asking,
+    Arriving(Arc<Streaming>),
+    Whole {
+        entry: Arc<Entry>,
+        confirmed: bool,
+        stored: bool,
+    },
+    GoAlone {
+        reason: Unstorable,
+        status: Option<StatusCode>,
+    },
+    Failed(Failure),
+}
+
+impl Stage {
+    const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Whole { .. } | Self::GoAlone { .. } | Self::Failed(_)
+        )
+    }
+}
+
+/// A request's part in a fill.
+struct Ticket {
+    flight: Arc<Flight>,
+    /// Where the first requester gets an answer that is his alone.
+    own: Option<oneshot::Receiver<Response<Body>>>,
+}
+
+impl Fills {
+    /// No fills yet.
+    #[must_use]
+    pub fn new(tools: Tools) -> Self {
+        fn memory<V: Clone + Send + Sync + 'static>(keep: Duration) -> moka::sync::Cache<u128, V> {
+            moka::sync::Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(keep)
+                .build()
+        }
+        let shared = Shared {
+            tools,
+            lanes: Mutex::default(),
+            private: memory(PRIVATE_FOR),
+            failed: memory(FAILED_FOR),
+            vary: memory(Duration::from_secs(3600)),
+            tasks: TaskTracker::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Waits for the answer to a request, from a fill under way or from one that begins now.
+    ///
+    /// # Cancel safety
+    ///
+    /// The fill goes on without this waiter.
+    pub async fn join(&self, order: Arc<Order>) -> Filled {
+        for _ in 0..ATTEMPTS {
+            let Some(ticket) = self.enter(&order) else {
+                return Filled::GoAlone {
+                    reason: Unstorable::Private,
+                    status: None,
+                };
+            };
+            if let Some(filled) = ticket.wait(&order).await {
+                return filled;
+            }
+        }
+        Filled::GoAlone {
+            reason: Unstorable::Vary,
+            status: None,
+        }
+    }
+
+    /// Begins a fill that nobody waits for, unless one is under way.
+    pub fn refresh(&self, order: &Arc<Order>) {
+        let lane = self.lane_of(order);
+        let under_way = self
+            .lanes()
+            .get(&lane)
+            .is_some_and(|lane| lane.running.is_some());
+        if !under_way {
+            drop(self.enter(order));
+        }
+    }
+
+    /// Whether the last fill of a key failed a moment ago: a stale answer may then be given without asking again.
+    #[must_use]
+    pub fn failed_recently(&self, key: &Key) -> bool {
+        self.shared.failed.contains_key(&key.hash())
+    }
+
+    /// How many fills are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.shared.tasks.len()
+    }
+
+    /// Waits for the fills under way to end; no more may be begun.
+    pub async fn drain(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<LaneKey, Lane>> {
+        self.shared.lanes()
+    }
+
+    /// The lane of an order: its key, and its variant as far as the fields that select are known.
+    fn lane_of(&self, order: &Order) -> LaneKey {
+        let hash = order.key.hash();
+        let names = self.shared.vary.get(&hash);
+        let names = names.as_deref().unwrap_or_default();
+        let variant = Variant::of(names, &order.asked, &order.variant_rules());
+        let mut hasher = std::hash::DefaultHasher::new();
+        for (name, value) in variant.fields() {
+            name.hash(&mut hasher);
+            value.hash(&mut hasher);
+        }
+        (hash, hasher.finish())
+    }
+
+    /// Finds or begins the fill for an order; `None` when waiting would be for nothing.
+    fn enter(&self, order: &Arc<Order>) -> Option<Ticket> {
+        let key = self.lane_of(order);
+        if order.policy.coalesce == Coalesce::Off {
+            return Some(self.begin(order, key, None).1);
+        }
+        let private = self.shared.private.contains_key(&order.key.hash());
+        let mut lanes = self.lanes();
+        let lane = lanes.entry(key).or_default();
+        let Some(running) = lane.running.clone() else {
+            let (flight, ticket) = self.begin(order, key, None);
+            lane.running = Some(flight);
+            return Some(ticket);
+        };
+        if private {
+            // One probe at a time may find the key shareable again; the others do not wait for it.
+            return None;
+        }
+        match running.usable(&self.shared.tools.coherence, order) {
+            Ok(()) => Some(Ticket {
+                flight: running,
+                own: None,
+            }),
+            Err(Unusable::Dirty) => Some(self.enqueue(order, key, lane, running)),
+            Err(Unusable::Dropped | Unusable::Forgotten) => {
+                let (flight, ticket) = self.begin(order, key, None);
+                lane.running = Some(flight);
+                Some(ticket)
+            }
+        }
+    }
+
+    fn enqueue(
+        &self,
+        order: &Arc<Order>,
+        key: LaneKey,
+        lane: &mut Lane,
+        running: Arc<Flight>,
+    ) -> Ticket {
+        if let Some(queued) = lane
+            .queued
+            .clone()
+            .filter(|queued| queued.stamp.get().is_none())
+        {
+            return Ticket {
+                flight: queued,
+                own: None,
+            };
+        }
+        let (flight, ticket) = self.begin(order, key, Some(running));
+        lane.queued = Some(flight);
+        ticket
+    }
+
+    /// Starts a fill; with `after`, once that one has ended.
+    fn begin(
+        &self,
+        order: &Arc<Order>,
+        key: LaneKey,
+        after: Option<Arc<Flight>>,
+    ) -> (Arc<Flight>, Ticket) {
+        let flight = Arc::new(Flight {
+            stage: watch::Sender::new(Stage::Asking),
+            stamp: OnceLock::new(),
+            queries: OnceLock::new(),
+        });
+        let (private, own) = oneshot::channel();
+        let guard = task::Guard::new(Arc::clone(&self.shared), key, Arc::clone(&flight));
+        let order = Arc::clone(order);
+        self.shared.tasks.spawn(async move {
+            if let Some(after) = after {
+                after.ended().await;
+            }
+            task::run(guard, &order, private).await;
+        });
+        (
+            Arc::clone(&flight),
+            Ticket {
+                flight,
+                own: Some(own),
+            },
+        )
+    }
+}
+
+impl Shared {
+    fn lanes(&self) -> MutexGuard<'_, HashMap<LaneKey, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an ended fill out of its lane, and lets the queued one take its place.
+    fn leave(&self, key: LaneKey, flight: &Arc<Flight>) {
+        let mut lanes = self.lanes();
+        let Some(lane) = lanes.get_mut(&key) else {
+            return;
+        };
+        let is = |place: &Option<Arc<Flight>>| {
+            place
+                .as_ref()
+                .is_some_and(|known| Arc::ptr_eq(known, flight))
+        };
+        if is(&lane.running) {
+            lane.running = lane.queued.take();
+        } else if is(&lane.queued) {
+            lane.queued = None;
+        }
+        if lane.running.is_none() && lane.queued.is_none() {
+            lanes.remove(&key);
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("lanes", &self.lanes().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Flight {
+    /// Whether a request that comes now may share this fill.
+    fn usable(&self, coherence: &Coherence, order: &Order) -> Result<(), Unusable> {
+        match self.stamp.get() {
+            None => Ok(()),
+            Some(stamp) => coherence.check(*stamp, &order.tags, order.writes),
+        }
+    }
+
+    async fn ended(&self) {
+        let mut stage = self.stage.subscribe();
+        // The sender lives in this flight, which is borrowed here: the wait cannot fail.
+        let _ = stage.wait_for(Stage::is_final).await;
+    }
+}
+
+impl Ticket {
+    /// Waits until the fill has an answer for this request; `None` when its answer is another variant's.
+    async fn wait(mut self, order: &Order) -> Option<Filled> {
+        let joined = self.own.is_none();
+        let mut stages = self.flight.stage.subscribe();
+        let known = stages
+            .wait_for(|stage| !matches!(stage, Stage::Asking))
+            .await;
+        let stage = known.map_or(Stage::Failed(Failure::Aborted), |stage| stage.clone());
+        let Stage::Arriving(head) = stage else {
+            return self.last(stage, order, joined).await;
+        };
+        if joined && !head.variant.matches(&order.asked, &order.variant_rules()) {
+            return None;
+        }
+        let whole = stages.wait_for(Stage::is_final);
+        let stage = if order.needs_whole {
+            whole.await.ok().map(|stage| stage.clone())
+        } else {
+            let in_time = tokio::time::timeout(WHOLE_WITHIN, whole).await;
+            in_time.ok().and_then(Result::ok).map(|stage| stage.clone())
+        };
+        match stage {
+            Some(stage @ Stage::Whole { .. }) => self.last(stage, order, joined).await,
+            // It broke off, or grew too large: a reader tells its client what the app told us.
+            _ => Some(head.body.reader().map_or(
+                Filled::GoAlone {
+                    reason: Unstorable::TooLarge,
+                    status: None,
+                },
+                |body| Filled::Stream {
+                    head,
+                    body,
+                    joined,
+                    queries: self.queries(joined),
+                },
+            )),
+        }
+    }
+
+    /// The app's count of its queries, for the request that it was made for.
+    fn queries(&self, joined: bool) -> Option<HeaderValue> {
+        if joined {
+            None
+        } else {
+            self.flight.queries.get().cloned()
+        }
+    }
+
+    async fn last(&mut self, stage: Stage, order: &Order, joined: bool) -> Option<Filled> {
+        match stage {
+            Stage::Whole {
+                entry,
+                confirmed,
+                stored,
+            } => {
+                if joined && !entry.variant.matches(&order.asked, &order.variant_rules()) {
+                    return None;
+                }
+                Some(Filled::Entry {
+                    entry,
+                    news: News {
+                        joined,
+                        confirmed,
+                        stored,
+                        queries: self.queries(joined),
+                    },
+                })
+            }
+            Stage::GoAlone { reason, status } => {
+                if let Some(own) = self.own.take()
+                    && let Ok(response) = own.await
+                {
+                    return Some(Filled::Private { response, reason });
+                }
+                Some(Filled::GoAlone { reason, status })
+            }
+            Stage::Failed(failure) => Some(Filled::Failed(failure)),
+            Stage::Asking | Stage::Arriving(_) => Some(Filled::Failed(Failure::Aborted)),
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The fetch itself: stamp, ask, admit, read, store.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::{Request, Response, StatusCode, response};
+use http_body_util::BodyExt;
+use siphasher::sip128::{Hasher128, SipHasher24};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::stream::Arriving;
+use super::{Failure, Flight, LaneKey, Order, Shared, Stage, Streaming};
+use crate::body::{self, Body};
+use crate::coherence::Unusable;
+use crate::entry::{Certificate, Entry, Material, Stamp, Times};
+use crate::headers::coding::{self, Coding};
+use crate::headers::{hop_by_hop, tags};
+use crate::key::{self, Variant};
+use crate::policy::storing::{self, Unstorable};
+use crate::policy::{freshness, validation};
+use crate::respond::encode;
+use crate::route::Table;
+use crate::tag::Tags;
+
+/// A running fill. Dropped, in whatever way the task ends, it frees the lane and releases every waiter.
+pub(super) struct Guard {
+    shared: Arc<Shared>,
+    lane: LaneKey,
+    flight: Arc<Flight>,
+}
+
+impl Guard {
+    pub(super) fn new(shared: Arc<Shared>, lane: LaneKey, flight: Arc<Flight>) -> Self {
+        Self {
+            shared,
+            lane,
+            flight,
+        }
+    }
+
+    fn publish(&self, stage: Stage) {
+        if stage.is_final() {
+            // First the lane, then the waiters: whoever is told to look again must not find this fill.
+            self.shared.leave(self.lane, &self.flight);
+        }
+        self.flight.stage.send_replace(stage);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.flight.stage.borrow().is_final() {
+            self.publish(Stage::Failed(Failure::Aborted));
+        }
+    }
+}
+
+/// What the app answered, and when.
+struct Answer {
+    head: response::Parts,
+    body: Body,
+    times: Times,
+    /// Whether the head said where the body ends.
+    delimited: bool,
+}
+
+/// Runs a fill to its end.
+pub(super) async fn run(guard: Guard, order: &Order, private: oneshot::Sender<Response<Body>>) {
+    // The place in the log is noted before the app is asked. Noted later, a write in between would be missed and the
+    // old answer stored as if it were new.
+    let stamp = guard.shared.tools.coherence.stamp();
+    let _ = guard.flight.stamp.set(stamp);
+
+    let answer = match ask(&guard, order, order.prior.as_deref()).await {
+        Err(failure) => return fail(&guard, order, failure),
+        Ok(answer) => answer,
+    };
+    if answer.head.status == StatusCode::NOT_MODIFIED
+        && let Some(prior) = &order.prior
+    {
+        if validation::confirms(prior, &answer.head.headers) {
+            return confirm(&guard, order, prior, &answer, stamp);
+        }
+        // A 304 about something else: ask again without conditions.
+        return match ask(&guard, order, None).await {
+            Err(failure) => fail(&guard, order, failure),
+            Ok(answer) => take(&guard, order, answer, stamp, private).await,
+        };
+    }
+    take(&guard, order, answer, stamp, private).await;
+}
+
+/// Asks the app, conditionally if there is an entry to ask about.
+async fn ask(guard: &Guard, order: &Order, prior: Option<&Entry>) -> Result<Answer, Failure> {
+    let shared = &guard.shared;
+    let mut request = Request::from_parts(order.head.clone(), Body::empty());
+    if let Some(prior) = prior {
+        validation::make_conditional(request.headers_mut(), prior);
+    }
+    let started = Instant::now();
+    let requested = now();
+    let result = shared.tools.upstream.send(request).await;
+    order
+        .metrics
+        .upstream_duration
+        .observe(started.elapsed().as_secs_f64());
+    shared
+        .tools
+        .metrics
+        .upstream_up
+        .set(i64::from(result.is_ok()));
+    let response = result.map_err(|error| {
+        shared
+            .tools
+            .metrics
+            .upstream_error(error.kind().as_str())
+            .inc();
+        Failure::Upstream(Arc::new(error))
+    })?;
+    let (mut head, body) = response.into_parts();
+    order.metrics.asked(head.status.as_u16());
+    let delimited = http_body::Body::size_hint(&body).exact().is_some()
+        || head.headers.contains_key(header::TRANSFER_ENCODING);
+    hop_by_hop::strip(&mut head.headers);
+    if let Some(count) = head.headers.remove(&order.query_count) {
+        order.metrics.queries(&count);
+        let _ = guard.flight.queries.set(count);
+    }
+    Ok(Answer {
+        head,
+        body,
+        delimited,
+        times: Times {
+            requested,
+            received: now(),
+        },
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a fill dates what it fetches; its request's clock is older"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn fail(guard: &Guard, order: &Order, failure: Failure) {
+    guard.shared.failed.insert(order.key.hash(), ());
+    guard.publish(Stage::Failed(failure));
+}
+
+/// The stale entry still holds: a new one shares its body.
+fn confirm(guard: &Guard, order: &Order, prior: &Arc<Entry>, answer: &Answer, stamp: Stamp) {
+    let headers = validation::merge(&prior.headers, &answer.head.headers);
+    let certificate = certify(order, &headers, stamp);
+    let entry = Arc::new(prior.refreshed(headers, answer.times, certificate));
+    let stored = store(guard, order, &entry);
+    guard.publish(Stage::Whole {
+        entry,
+        confirmed: true,
+        stored,
+    });
+}
+
+/// A whole answer: private, or to be shared and stored.
+async fn take(
+    guard: &Guard,
+    order: &Order,
+    answer: Answer,
+    stamp: Stamp,
+    private: oneshot::Sender<Response<Body>>,
+) {
+    let admitted = admit(guard, order, &answer).and_then(|()| codings(&answer));
+    match admitted {
+        Err(reason) => release(guard, order, answer, reason, private),
+        Ok(codings) if codings.is_empty() => stream(guard, order, answer, stamp).await,
+        Ok(codings) => decoded(guard, order, answer, stamp, &codings).await,
+    }
+}
+
+fn admit(guard: &Guard, order: &Order, answer: &Answer) -> Result<(), Unstorable> {
+    storing::admit(
+        &order.asked,
+        &answer.head,
+        &order.policy,
+        order.sharing,
+        answer.times,
+    )?;
+    if !answer.delimited {
+        return Err(Unstorable::Undelimited);
+    }
+    let limit = guard.shared.tools.max_entry_size as u64;
+    let length = http_body::Body::size_hint(&answer.body).exact();
+    if length.is_some_and(|length| length > limit) {
+        Err(Unstorable::TooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+/// The codings to undo. A fill asks for none; an app that uses one all the same must say how long the body is, since it
+/// is read whole before anybody sees it.
+fn codings(answer: &Answer) -> Result<Vec<Coding>, Unstorable> {
+    let codings =
+        coding::content_codings(&answer.head.headers).map_err(|_| Unstorable::Encoding)?;
+    let length = http_body::Body::size_hint(&answer.body).exact();
+    if codings.is_empty() || length.is_some() {
+        Ok(codings)
+    } else {
+        Err(Unstorable::Encoding)
+    }
+}
+
+/// An answer that may not be shared goes to who asked first; everybody else is told to ask for himself.
+fn release(
+    guard: &Guard,
+    order: &Order,
+    answer: Answer,
+    reason: Unstorable,
+    private: oneshot::Sender<Response<Body>>,
+) {
+    let status = answer.head.status;
+    if status.is_server_error() {
+        guard.shared.failed.insert(order.key.hash(), ());
+    } else {
+        guard.shared.private.insert(order.key.hash(), ());
+    }
+    order.metrics.not_stored(reason);
+    let mut response = Response::from_parts(answer.head, answer.body);
+    if let Some(count) = guard.flight.queries.get() {
+        response
+            .headers_mut()
+            .insert(order.query_count.clone(), count.clone());
+    }
+    // Nobody may be there to take it: then the answer is dropped, and with it the exchange.
+    let _ = private.send(response);
+    guard.publish(Stage::GoAlone {
+        reason,
+        status: Some(status),
+    });
+}
+
+/// Reads the body while readers see it, and stores it when it is whole.
+async fn stream(guard: &Guard, order: &Order, answer: Answer, stamp: Stamp) {
+    let Answer {
+        head,
+        mut body,
+        times,
+        ..
+    } = answer;
+    let variant = variant(guard, order, &head.headers);
+    let arriving = Arriving::new(guard.shared.tools.max_entry_size);
+    let streaming = Streaming {
+        status: head.status,
+        headers: head.headers,
+        variant,
+        body: arriving.clone(),
+    };
+    let streaming = Arc::new(streaming);
+    guard.publish(Stage::Arriving(Arc::clone(&streaming)));
+    if let Err(reason) = pump(&mut body, &arriving).await {
+        order.metrics.not_stored(reason);
+        return;
+    }
+    let Some(whole) = arriving.whole() else {
+        order.metrics.not_stored(Unstorable::TooLarge);
+        return;
+    };
+    let headers = streaming.headers.clone();
+    finish(
+        guard,
+        order,
+        Whole {
+            status: streaming.status,
+            headers,
+            body: whole,
+            times,
+        },
+        stamp,
+    );
+}
+
+/// Moves a body from the app to its readers.
+async fn pump(body: &mut Body, arriving: &Arriving) -> Result<(), Unstorable> {
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            arriving.break_off(&error.to_string());
+            Unstorable::Broken
+        })?;
+        match frame.into_data() {
+            Ok(data) => arriving
+                .push(data)
+                .await
+                .map_err(|_| Unstorable::TooLarge)?,
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    arriving.complete(trailers);
+    Ok(())
+}
+
+/// Reads and decodes a body that came encoded, and stores it.
+async fn decoded(guard: &Guard, order: &Order, answer: Answer, stamp: Stamp, codings: &[Coding]) {
+    let limit = guard.shared.tools.max_entry_size;
+    let Answer {
+        mut head,
+        body,
+        times,
+        ..
+    } = answer;
+    let undone = body::read_limited(body, limit)
+        .await
+        .ok()
+        .and_then(|encoded| {
+            codings.iter().rev().try_fold(encoded, |bytes, coding| {
+                encode::decode(*coding, &bytes, limit).ok().map(Bytes::from)
+            })
+        });
+    let Some(body) = undone else {
+        order.metrics.not_stored(Unstorable::Encoding);
+        guard.shared.private.insert(order.key.hash(), ());
+        return guard.publish(Stage::GoAlone {
+            reason: Unstorable::Encoding,
+            status: None,
+        });
+    };
+    head.headers.remove(header::CONTENT_ENCODING);
+    // What the strong validator named were other bytes (RFC 9110 §8.8.1).
+    if let Some(etag) = crate::headers::validator::etag(&head.headers) {
+        head.headers.insert(header::ETAG, etag.weaken().to_value());
+    }
+    finish(
+        guard,
+        order,
+        Whole {
+            status: head.status,
+            headers: head.headers,
+            body,
+            times,
+        },
+        stamp,
+    );
+}
+
+struct Whole {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    times: Times,
+}
+
+fn finish(guard: &Guard, order: &Order, whole: Whole, stamp: Stamp) {
+    let certificate = certify(order, &whole.headers, stamp);
+    let entry = Arc::new(Entry::new(Material {
+        key: order.key.as_bytes().into(),
+        variant: variant(guard, order, &whole.headers),
+        status: whole.status,
+        headers: whole.headers,
+        digest: digest(&whole.body),
+        body: whole.body,
+        times: whole.times,
+        certificate,
+        jitter: jitter(&order.key, stamp),
+    }));
+    let stored = store(guard, order, &entry);
+    guard.publish(Stage::Whole {
+        entry,
+        confirmed: false,
+        stored,
+    });
+}
+
+/// Stores an entry, unless a write has dropped it while it was being fetched; whether it was stored.
+fn store(guard: &Guard, order: &Order, entry: &Arc<Entry>) -> bool {
+    let hash = order.key.hash();
+    guard.shared.failed.invalidate(&hash);
+    guard.shared.private.invalidate(&hash);
+    // Storing it all the same would be harmless, since it certifies itself; it would only take room.
+    let verdict = guard
+        .shared
+        .tools
+        .coherence
+        .usable(&entry.certificate, order.writes);
+    if let Err(Unusable::Dropped | Unusable::Forgotten) = verdict {
+        order.metrics.not_stored(Unstorable::Outdated);
+        return false;
+    }
+    let keep = freshness::keep_for(entry, &order.policy, entry.times.received);
+    guard
+        .shared
+        .tools
+        .cache
+        .put(&order.key, Arc::clone(entry), keep);
+    true
+}
+
+fn certify(order: &Order, headers: &HeaderMap, stamp: Stamp) -> Certificate {
+    let mut all: Tags = order.tags.clone();
+    Table::response_tags(&tags::response_tags(headers), &mut all);
+    all.sort_unstable();
+    all.dedup();
+    Certificate::new(stamp, all)
+}
+
+/// The variant of an answer, and a note of the fields that selected it, for the lanes of later requests.
+fn variant(guard: &Guard, order: &Order, headers: &HeaderMap) -> Variant {
+    let names = key::vary(headers).unwrap_or_default();
+    let variant = Variant::of(&names, &order.asked, &order.variant_rules());
+    let hash = order.key.hash();
+    if !variant.is_empty() || guard.shared.vary.contains_key(&hash) {
+        guard.shared.vary.insert(
+            hash,
+            variant.fields().map(|(name, _)| name.clone()).collect(),
+        );
+    }
+    variant
+}
+
+/// A hash of the body for a validator. Its key is fixed, so that all replicas make the same one.
+fn digest(body: &[u8]) -> u128 {
+    use std::hash::Hasher;
+    let mut hasher = SipHasher24::new_with_keys(0x7265_7072_6973_6503, 0);
+    hasher.write(body);
+    u128::from_be_bytes(hasher.finish128().as_bytes())
+}
+
+/// Where in 0..1 the jitter of an entry falls: spread by its key and its stamp, so that neither entries of one moment nor
+/// lives of one entry lapse together.
+#[expect(clippy::cast_precision_loss, reason = "16 bits fit a double exactly")]
+fn jitter(key: &key::Key, stamp: Stamp) -> f64 {
+    let mixed = (key.hash() ^ u128::from(stamp.seq))
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    ((mixed >> 112) as u64) as f64 / f64::from(u16::MAX)
+}

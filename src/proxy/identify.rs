@@ -1,0 +1,207 @@
+//! Who is asking: by the credential, or by the id that the app gives for it.
+//!
+//! With `[identity] lookup`, the app is asked once per credential who its owner is, so that one user's two devices share
+//! entries and drops. The answer is kept for a while in a small cache of its own. If the app cannot say, the request is
+//! treated as nobody's: a read is not answered from the cache, and a write drops the whole class, because an identity
+//! made of the credential alone would miss what was stored under the id.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{self, HeaderMap};
+use http::{Method, Request, StatusCode, Uri, request};
+use tokio::sync::OnceCell;
+
+use super::forward::upstream_head;
+use super::{Proxy, Seen};
+use crate::body::{self, Body};
+use crate::identity::{Caller, Identity};
+use crate::policy::validation;
+use crate::upstream::Upstream;
+
+/// How many credentials are remembered.
+const REMEMBERED: u64 = 100_000;
+
+/// How long it is remembered that the app knows nobody by a credential.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// The largest answer of the app about a user, in bytes.
+const MAX_ANSWER: usize = 256 * 1024;
+
+/// The knobs of `[identity] lookup`.
+#[derive(Clone, Debug)]
+pub struct LookupConfig {
+    /// The path to ask.
+    pub path: Uri,
+    /// A JSON pointer to the id in the answer.
+    pub field: String,
+    /// How long an answer is kept.
+    pub ttl: Duration,
+}
+
+/// Asks the app who somebody is, once per credential.
+#[derive(Clone)]
+pub struct Lookup {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: LookupConfig,
+    upstream: Upstream,
+    known: moka::sync::Cache<Identity, Arc<str>>,
+    unknown: moka::sync::Cache<Identity, ()>,
+    /// Lookups under way, so that a burst of one user's requests asks once. A standard mutex: held for a map operation.
+    asking: Mutex<HashMap<Identity, Arc<OnceCell<Option<Arc<str>>>>>>,
+}
+
+/// The app could not say who is asking.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unknown;
+
+impl Proxy {
+    /// Who is asking; `None` for a caller without credentials.
+    pub(super) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        seen: &Seen<'_>,
+    ) -> Result<Option<Caller>, Unknown> {
+        let identity = &seen.live.identity;
+        let Some(caller) = identity.key.identify(headers, &identity.from) else {
+            return Ok(None);
+        };
+        let Some(lookup) = &self.shared.tools.lookup else {
+            return Ok(Some(caller));
+        };
+        match lookup.shared.known.get(&caller.key) {
+            Some(id) => Ok(Some(identity.key.known(&id))),
+            None => {
+                let id = Box::pin(lookup.ask(caller.key, headers, seen))
+                    .await
+                    .ok_or(Unknown)?;
+                Ok(Some(identity.key.known(&id)))
+            }
+        }
+    }
+}
+
+impl Lookup {
+    /// Asks this app.
+    #[must_use]
+    pub fn new(config: LookupConfig, upstream: Upstream) -> Self {
+        let known = moka::sync::Cache::builder()
+            .max_capacity(REMEMBERED)
+            .time_to_live(config.ttl)
+            .build();
+        let unknown = moka::sync::Cache::builder()
+            .max_capacity(REMEMBERED)
+            .time_to_live(UNKNOWN_FOR)
+            .build();
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                upstream,
+                known,
+                unknown,
+                asking: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The id of a credential's owner, asked for once however many wait.
+    async fn ask(
+        &self,
+        credential: Identity,
+        headers: &HeaderMap,
+        seen: &Seen<'_>,
+    ) -> Option<Arc<str>> {
+        if self.shared.unknown.contains_key(&credential) {
+            return None;
+        }
+        let cell = Arc::clone(self.lock().entry(credential).or_default());
+        // If this client leaves, the next one who waits asks in its place.
+        let id = cell.get_or_init(|| self.fetch(headers, seen)).await.clone();
+        match &id {
+            Some(id) => self.shared.known.insert(credential, Arc::clone(id)),
+            None => self.shared.unknown.insert(credential, ()),
+        }
+        self.lock().remove(&credential);
+        id
+    }
+
+    async fn fetch(&self, headers: &HeaderMap, seen: &Seen<'_>) -> Option<Arc<str>> {
+        let answer = self.shared.upstream.send(self.request(headers, seen)).await;
+        let response = match answer {
+            Ok(response) if response.status() == StatusCode::OK => response,
+            Ok(response) => {
+                let status = response.status();
+                if status != StatusCode::UNAUTHORIZED && status != StatusCode::FORBIDDEN {
+                    tracing::warn!(%status, path = %self.shared.config.path, "the identity lookup failed");
+                }
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, path = %self.shared.config.path, "the identity lookup failed");
+                return None;
+            }
+        };
+        let bytes = body::read_limited(response.into_body(), MAX_ANSWER)
+            .await
+            .ok()?;
+        let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        let id = match json.pointer(&self.shared.config.field)? {
+            serde_json::Value::String(text) if !text.is_empty() => text.clone(),
+            serde_json::Value::Number(number) => number.to_string(),
+            serde_json::Value::String(_)
+            | serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_) => return None,
+        };
+        Some(id.into())
+    }
+
+    /// The client's own head, but for what it asks.
+    fn request(&self, headers: &HeaderMap, seen: &Seen<'_>) -> Request<Body> {
+        let mut head: request::Parts = Request::new(()).into_parts().0;
+        head.method = Method::GET;
+        head.uri = self.shared.config.path.clone();
+        head.headers = headers.clone();
+        let fields = validation::CONDITIONS
+            .iter()
+            .chain([&header::CONTENT_LENGTH, &header::CONTENT_TYPE]);
+        for name in fields {
+            head.headers.remove(name);
+        }
+        head.headers.insert(
+            header::ACCEPT,
+            header::HeaderValue::from_static("application/json"),
+        );
+        head.headers.insert(
+            header::ACCEPT_ENCODING,
+            header::HeaderValue::from_static("identity"),
+        );
+        if let Ok(host) = header::HeaderValue::from_str(seen.client.host) {
+            head.headers.insert(header::HOST, host);
+        }
+        Request::from_parts(upstream_head(&head, &seen.client, false), Body::empty())
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<Identity, Arc<OnceCell<Option<Arc<str>>>>>> {
+        self.shared
+            .asking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! Passing: a request that the cache does not answer goes to the app and back, streaming both ways.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap};
+use http::{Method, Request, Response, StatusCode, request};
+use http_body_util::{LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::forward::upstream_head;
+use super::{Answer, Error, Proxy, Seen, Target};
+use crate::body::Body;
+use crate::headers::coding::Coding;
+use crate::headers::{hop_by_hop, validator};
+use crate::metrics::RouteMetrics;
+use crate::outcome::{Outcome, Result as Happened};
+use crate::respond::encode::{self, Encoded};
+use crate::upstream;
+
+impl Proxy {
+    /// Forwards a request past the cache.
+    pub(super) async fn pass(
+        &self,
+        head: &request::Parts,
+        body: Body,
+        seen: &Seen<'_>,
+        target: &Target<'_>,
+        outcome: Outcome,
+    ) -> Result<Answer, Error> {
+        if head.method == Method::CONNECT {
+            return Err(Error::Connect);
+        }
+        let limit = seen.live.max_request_body;
+        let body = limited(&head.headers, body, limit)?;
+        let upgrading = hop_by_hop::upgrade(&head.headers).is_some();
+        let request = Request::from_parts(upstream_head(head, &seen.client, upgrading), body);
+        let mut response = self.ask(request, &target.route.metrics, limit).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.bridge(head, &mut response);
+            return Ok(Answer::new(response, outcome));
+        }
+        hop_by_hop::strip(response.headers_mut());
+        // Without a route the proxy is as good as not there.
+        let on_route = target.index.is_some() && target.route.policy.compress;
+        let compression = on_route.then_some(&seen.live.compression);
+        Ok(Answer::new(
+            encoded_in_passing(head, response, compression),
+            outcome,
+        ))
+    }
+
+    /// Asks the app, and counts it.
+    pub(super) async fn ask(
+        &self,
+        request: Request<Body>,
+        metrics: &RouteMetrics,
+        limit: u64,
+    ) -> Result<Response<Body>, Error> {
+        let tools = &self.shared.tools;
+        let started = Instant::now();
+        let result = tools.upstream.send(request).await;
+        metrics
+            .upstream_duration
+            .observe(started.elapsed().as_secs_f64());
+        match result {
+            Ok(response) => {
+                tools.metrics.upstream_up.set(1);
+                metrics.asked(response.status().as_u16());
+                if let Some(count) = response.headers().get(&self.shared.live.query_count) {
+                    metrics.queries(count);
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                tools.metrics.upstream_error(error.kind().as_str()).inc();
+                if error.kind() != upstream::Kind::RequestBody {
+                    tools.metrics.upstream_up.set(0);
+                    tracing::warn!(%error, "the app could not be asked");
+                    return Err(error.into());
+                }
+                Err(blame_client(error, limit))
+            }
+        }
+    }
+
+    /// Joins the two ends of an upgraded connection until one of them closes.
+    fn bridge(&self, head: &request::Parts, response: &mut Response<Body>) {
+        let Some(downstream) = head.extensions.get::<OnUpgrade>().cloned() else {
+            return;
+        };
+        let upstream = hyper::upgrade::on(response);
+        self.shared.tasks.spawn(async move {
+            let (Ok(downstream), Ok(upstream)) = (downstream.await, upstream.await) else {
+                return;
+            };
+            let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
+            if let Err(error) = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await
+            {
+                tracing::debug!(%error, "an upgraded connection broke");
+            }
+        });
+    }
+}
+
+/// A request body that ends in an error beyond the limit; one whose declared length is beyond it is refused at once.
+pub(super) fn limited(headers: &HeaderMap, body: Body, limit: u64) -> Result<Body, Error> {
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(Error::TooLarge { limit });
+    }
+    if http_body::Body::is_end_stream(&body) || declared.is_some() {
+        // hyper reads exactly what was declared.
+        return Ok(body);
+    }
+    Ok(Body::stream(Limited::new(
+        body,
+        usize::try_from(limit).unwrap_or(usize::MAX),
+    )))
+}
+
+/// What the client did wrong when its body failed.
+fn blame_client(error: upstream::Error, limit: u64) -> Error {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if cause.is::<LengthLimitError>() {
+            return Error::TooLarge { limit };
+        }
+        if cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+        {
+            return Error::SlowBody;
+        }
+        source = cause.source();
+    }
+    Error::HungUp
+}
+
+/// Encodes an answer that is not stored as it passes by, when it is worth it.
+pub(super) fn encoded_in_passing(
+    head: &request::Parts,
+    response: Response<Body>,
+    compression: Option<&encode::Config>,
+) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    let Some(config) =
+        compression.filter(|config| config.applies(response.status(), response.headers(), length))
+    else {
+        return response;
+    };
+    let coding = config.choose(&head.headers).unwrap_or(Coding::Identity);
+    let (mut parts, body) = response.into_parts();
+    parts.headers.append(
+        header::VARY,
+        header::HeaderValue::from_static("accept-encoding"),
+    );
+    if coding == Coding::Identity || head.method == Method::HEAD {
+        return Response::from_parts(parts, body);
+    }
+    match Encoded::new(body, coding) {
+        Ok(encoded) => {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            parts.headers.remove(header::ACCEPT_RANGES);
+            parts.headers.insert(
+                header::CONTENT_ENCODING,
+                header::HeaderValue::from_static(coding.as_str()),
+            );
+            if let Some(etag) = validator::etag(&parts.headers) {
+                parts.headers.insert(header::ETAG, etag.weaken().to_value());
+            }
+            Response::from_parts(parts, Body::stream(encoded))
+        }
+        Err(error) => {
+            tracing::error!(%error, "no encoder");
+            Response::from_parts(parts, Body::empty())
+        }
+    }
+}
+
+/// The outcome of a request that had to ask for itself.
+pub(super) fn alone(outcome: Outcome) -> Outcome {
+    Outcome {
+        result: Happened::Miss,
+        ..outcome
+    }
+}
+
+/// A shared upstream error, as the proxy's own.
+impl From<Arc<upstream::Error>> for Error {
+    fn from(error: Arc<upstream::Error>) -> Self {
+        Self::Upstream(error)
+    }
+}

@@ -1,0 +1,221 @@
+//! Responding: an entry and a request give a response. Pure, in the order of RFC 9110 §13.2.2: representation,
+//! preconditions, range, body.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use crate::body::Body;
+use crate::entry::Entry;
+use crate::headers::coding::Coding;
+use crate::headers::range::{self, IfRange};
+use crate::headers::validator::ETag;
+use crate::policy::freshness;
+
+pub mod encode;
+pub mod precondition;
+
+use precondition::Precondition;
+
+/// What of the configuration an answer depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Style<'a> {
+    /// `[compression]`, or `None` where the route says `compress = false`.
+    pub compression: Option<&'a encode::Config>,
+    /// The `max-age` told to clients when the app said nothing.
+    pub client_max_age: Duration,
+}
+
+/// One representation of an entry.
+struct Chosen<'a> {
+    coding: Coding,
+    body: &'a Bytes,
+    etag: Option<&'a ETag>,
+    /// Whether other clients may get another coding.
+    varies: bool,
+}
+
+/// Answers a GET or HEAD from an entry.
+#[must_use]
+pub fn answer(
+    method: &Method,
+    request: &HeaderMap,
+    entry: &Entry,
+    style: &Style<'_>,
+    now: SystemTime,
+) -> Response<Body> {
+    let Some(chosen) = choose(request, entry, style) else {
+        return not_acceptable();
+    };
+    let conditions = entry.status == StatusCode::OK;
+    let precondition = if conditions {
+        precondition::evaluate(method, request, entry, chosen.etag)
+    } else {
+        Precondition::Holds
+    };
+    let mut response = match precondition {
+        Precondition::NotModified => not_modified(entry),
+        Precondition::Failed => failed(),
+        Precondition::Holds => whole_or_part(method, request, entry, &chosen),
+    };
+    let headers = response.headers_mut();
+    if chosen.coding != Coding::Identity
+        && let Some(etag) = chosen.etag
+        && headers.contains_key(header::ETAG)
+    {
+        headers.insert(header::ETAG, etag.to_value());
+    }
+    if chosen.varies {
+        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    headers.insert(
+        header::AGE,
+        HeaderValue::from(freshness::age(entry, now).as_secs()),
+    );
+    advise_client(headers, entry, style);
+    response
+}
+
+/// Which representation answers; `None` when the client accepts nothing that there is.
+fn choose<'a>(request: &HeaderMap, entry: &'a Entry, style: &Style<'_>) -> Option<Chosen<'a>> {
+    let canonical = |varies| Chosen {
+        coding: Coding::Identity,
+        body: &entry.body,
+        etag: entry.etag.as_ref(),
+        varies,
+    };
+    let length = Some(entry.body.len() as u64);
+    let Some(config) = style
+        .compression
+        .filter(|config| config.applies(entry.status, &entry.headers, length))
+    else {
+        return Some(canonical(false));
+    };
+    let coding = config.choose(request)?;
+    // A range counts bytes of the representation; clients mean those they would have got without it.
+    if coding == Coding::Identity {
+        return Some(canonical(true));
+    }
+    Some(match encode::representation(entry, coding) {
+        None => canonical(true),
+        Some(encoded) => Chosen {
+            coding,
+            body: &encoded.body,
+            etag: encoded.etag.as_ref(),
+            varies: true,
+        },
+    })
+}
+
+fn whole_or_part(
+    method: &Method,
+    request: &HeaderMap,
+    entry: &Entry,
+    chosen: &Chosen<'_>,
+) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = entry.status;
+    response.headers_mut().reserve(entry.headers.len() + 8);
+    response.headers_mut().clone_from(&entry.headers);
+    let headers = response.headers_mut();
+    if chosen.coding != Coding::Identity {
+        headers.insert(
+            header::CONTENT_ENCODING,
+            HeaderValue::from_static(chosen.coding.as_str()),
+        );
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(chosen.body.len()));
+    }
+    let length = chosen.body.len() as u64;
+    let wanted = range_of(method, request, entry, chosen);
+    match wanted.map(|wanted| wanted.resolve(length)) {
+        None => *response.body_mut() = chosen.body.clone().into(),
+        Some(Ok(part)) => {
+            headers.insert(
+                header::CONTENT_RANGE,
+                range::content_range(part.clone(), length),
+            );
+            headers.insert(
+                header::CONTENT_LENGTH,
+                HeaderValue::from(part.end - part.start),
+            );
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let bounds = usize::try_from(part.start).unwrap_or(usize::MAX)
+                ..usize::try_from(part.end).unwrap_or(usize::MAX);
+            *response.body_mut() = chosen.body.slice(bounds).into();
+        }
+        Some(Err(_)) => {
+            headers.insert(header::CONTENT_RANGE, range::unsatisfied(length));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+            headers.remove(header::CONTENT_ENCODING);
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+        }
+    }
+    response
+}
+
+/// The range to answer, if the request has one and its `If-Range` holds.
+fn range_of(
+    method: &Method,
+    request: &HeaderMap,
+    entry: &Entry,
+    chosen: &Chosen<'_>,
+) -> Option<range::ByteRange> {
+    if *method != Method::GET
+        || entry.status != StatusCode::OK
+        || !request.contains_key(header::RANGE)
+    {
+        return None;
+    }
+    let holds = match IfRange::parse(request) {
+        None => true,
+        Some(IfRange::Tag(tag)) => chosen.etag.is_some_and(|etag| etag.strong_eq(&tag)),
+        Some(IfRange::Date(date)) => entry.facts.last_modified == Some(date),
+    };
+    if holds { range::parse(request) } else { None }
+}
+
+/// RFC 9110 §15.4.5: the fields that a 304 must repeat, and no others that describe the body.
+fn not_modified(entry: &Entry) -> Response<Body> {
+    const DESCRIBING: [HeaderName; 4] = [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+    ];
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().clone_from(&entry.headers);
+    for name in DESCRIBING {
+        response.headers_mut().remove(name);
+    }
+    response
+}
+
+fn failed() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+    response
+}
+
+/// The client refuses every coding there is, the canonical one included (`identity;q=0`).
+fn not_acceptable() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    response
+}
+
+/// What a client may keep for itself: what the app said, else what the route says.
+fn advise_client(headers: &mut HeaderMap, entry: &Entry, style: &Style<'_>) {
+    let said = entry.facts.directives.present || entry.facts.expires.is_some();
+    if !said && style.client_max_age > Duration::ZERO {
+        let text = format!("max-age={}", style.client_max_age.as_secs());
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(header::CACHE_CONTROL, value);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Preconditions (RFC 9110 §13): evaluated against what is stored, in the order of §13.2.2.
+
+use http::Method;
+use http::header::{self, HeaderMap};
+
+use crate::entry::Entry;
+use crate::headers::date;
+use crate::headers::validator::{ETag, ETags};
+
+/// What the request's conditions come to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Precondition {
+    /// They hold, or there are none: answer.
+    Holds,
+    /// The client has it already: 304.
+    NotModified,
+    /// The client wants it only if it is something else: 412.
+    Failed,
+}
+
+/// Evaluates the conditions of a GET or HEAD against the representation with this validator.
+#[must_use]
+pub fn evaluate(
+    method: &Method,
+    request: &HeaderMap,
+    entry: &Entry,
+    etag: Option<&ETag>,
+) -> Precondition {
+    let modified = entry.facts.last_modified;
+    if let Some(wanted) = ETags::parse(request, header::IF_MATCH) {
+        let matches = match (&wanted, etag) {
+            (ETags::Any, _) => true,
+            (ETags::List(_), Some(etag)) => wanted.matches_strong(etag),
+            (ETags::List(_), None) => false,
+        };
+        if !matches {
+            return Precondition::Failed;
+        }
+    } else if let (Some(limit), Some(modified)) =
+        (date::date(request, header::IF_UNMODIFIED_SINCE), modified)
+        && modified > limit
+    {
+        return Precondition::Failed;
+    }
+    if let Some(known) = ETags::parse(request, header::IF_NONE_MATCH) {
+        let same = match (&known, etag) {
+            (ETags::Any, _) => true,
+            (ETags::List(_), Some(etag)) => known.matches_weak(etag),
+            (ETags::List(_), None) => false,
+        };
+        return if same {
+            Precondition::NotModified
+        } else {
+            Precondition::Holds
+        };
+    }
+    // RFC 9110 §13.1.3: without a Last-Modified, the time the answer was made stands for it.
+    let since = date::date(request, header::IF_MODIFIED_SINCE);
+    let is_read = *method == Method::GET || *method == Method::HEAD;
+    match since {
+        Some(since) if is_read && modified.unwrap_or(entry.facts.date) <= since => {
+            Precondition::NotModified
+        }
+        Some(_) | None => Precondition::Holds,
+    }
+}

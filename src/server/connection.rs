@@ -1,0 +1,231 @@
+//! One connection: TLS, then hyper, under the orders of the roster.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::Builder;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::body::{Body, BoxError};
+
+use super::activity::{Activity, Order};
+use super::exchange::{self, Answer};
+use super::listener::Accepted;
+use super::roster::Roster;
+use super::stream::{Io, Socket};
+use super::{Config, Drained, Peer};
+
+/// hyper refuses a smaller buffer.
+const SMALLEST_HEAD: usize = 8 * 1024;
+
+/// Every connection of one listener. Dropping it cuts them.
+pub(super) struct Connections {
+    shared: Arc<Shared>,
+    slots: Arc<Semaphore>,
+}
+
+struct Shared {
+    config: Config,
+    tls: Option<TlsAcceptor>,
+    http: Builder<Tasks>,
+    roster: Roster,
+    tasks: Tasks,
+}
+
+/// The tasks of connections and of HTTP/2 streams, which the drain waits for.
+#[derive(Clone, Debug, Default)]
+struct Tasks(TaskTracker);
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+impl Connections {
+    pub(super) fn new(config: Config, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        let tasks = Tasks::default();
+        let mut http = Builder::new(tasks.clone());
+        let max_head = config.max_head.max(SMALLEST_HEAD);
+        http.http1().max_buf_size(max_head);
+        http.http2()
+            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
+        let slots = Arc::new(Semaphore::new(
+            config.max_connections.min(Semaphore::MAX_PERMITS),
+        ));
+        let (tls, roster) = (tls.map(TlsAcceptor::from), Roster::default());
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                tls,
+                http,
+                roster,
+                tasks,
+            }),
+            slots,
+        }
+    }
+
+    pub(super) fn slots(&self) -> &Arc<Semaphore> {
+        &self.slots
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.shared.roster
+    }
+
+    /// Serves a connection in a task of its own.
+    pub(super) fn open<S, F>(&self, accepted: Accepted, service: S)
+    where
+        S: Fn(Request<Body>) -> F + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        self.shared
+            .tasks
+            .execute(run(Arc::clone(&self.shared), accepted, service));
+    }
+
+    /// Lets what runs finish, and cuts what has not by the end of the drain timeout.
+    pub(super) async fn drain(&self, started: Instant) -> Drained {
+        let Shared {
+            config,
+            roster,
+            tasks,
+            ..
+        } = &*self.shared;
+        tasks.0.close();
+        roster.drain(started);
+        let mut ticks = tokio::time::interval(config.tick());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deadline = pin!(tokio::time::sleep_until(started + config.drain_timeout));
+        loop {
+            tokio::select! {
+                biased;
+                () = tasks.0.wait() => return Drained { completed: true, cut: 0 },
+                () = &mut deadline => break,
+                now = ticks.tick() => roster.sweep(now),
+            }
+        }
+        let cut = roster.cut();
+        tasks.0.wait().await;
+        Drained {
+            completed: cut == 0,
+            cut,
+        }
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.shared.roster.cut();
+    }
+}
+
+async fn run<S, F>(shared: Arc<Shared>, accepted: Accepted, service: S)
+where
+    S: Fn(Request<Body>) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let Accepted {
+        socket,
+        address,
+        slot,
+    } = accepted;
+    let activity = Arc::new(Activity::default());
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let _membership = shared
+        .roster
+        .join(&shared.config, Arc::clone(&activity), waker);
+    let socket = match secure(socket, shared.tls.as_ref(), &activity).await {
+        Ok(socket) => socket,
+        Err(error) => return debug!(%error, ?address, "TLS handshake failed"),
+    };
+    let peer = Peer {
+        address,
+        tls: matches!(socket, Socket::Tls(_)),
+    };
+    let io = Io::new(socket, Arc::clone(&activity), slot);
+    if let Err(error) = converse(&shared, io, service, (&activity, peer)).await {
+        debug!(error = &*error, ?address, "connection ended");
+    }
+}
+
+/// Does the TLS handshake, if there is one to do. A Unix socket stays as it is.
+async fn secure(
+    socket: Socket,
+    tls: Option<&TlsAcceptor>,
+    activity: &Activity,
+) -> io::Result<Socket> {
+    let (tcp, tls) = match (socket, tls) {
+        (Socket::Tcp(tcp), Some(tls)) => (tcp, tls),
+        (socket, _) => return Ok(socket),
+    };
+    let mut handshake = pin!(tls.accept(tcp));
+    let stream = poll_fn(|cx| match activity.ordered() {
+        Order::Serve => handshake.as_mut().poll(cx),
+        Order::Close | Order::Late | Order::Cut => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+    })
+    .await?;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        activity.is_http2();
+    }
+    Ok(Socket::Tls(Box::new(stream)))
+}
+
+/// Speaks HTTP until the connection ends, is upgraded, or is cut.
+async fn converse<S, F>(
+    shared: &Shared,
+    io: Io,
+    service: S,
+    about: (&Arc<Activity>, Peer),
+) -> Result<(), BoxError>
+where
+    S: Fn(Request<Body>) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let (activity, peer) = about;
+    let (counter, body_timeout) = (Arc::clone(activity), shared.config.body_timeout);
+    let service = service_fn(move |request: Request<Incoming>| {
+        if request.version() == Version::HTTP_2 {
+            counter.is_http2();
+        }
+        let in_flight = counter.begin();
+        let answering = service(exchange::request(request, peer, body_timeout));
+        async move { Ok::<_, Infallible>(answering.await.map(|body| Answer::new(body, in_flight))) }
+    });
+    let mut http = pin!(
+        shared
+            .http
+            .serve_connection_with_upgrades(TokioIo::new(io), service)
+    );
+    let mut closing = false;
+    poll_fn(|cx| {
+        match activity.ordered() {
+            Order::Cut => return Poll::Ready(Ok(())),
+            Order::Close if !closing => {
+                closing = true;
+                http.as_mut().graceful_shutdown();
+            }
+            Order::Serve | Order::Close | Order::Late => {}
+        }
+        http.as_mut().poll(cx)
+    })
+    .await
+}

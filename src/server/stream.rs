@@ -1,0 +1,178 @@
+//! The bytes of one connection: a socket that tells its [`Activity`] what moves.
+//!
+//! It is also where a 408 is written. hyper has no word for "answer a request that has not come", but while it
+//! waits for a head it reads, and a read under [`Order::Late`] writes the answer and then fails: hyper drops the
+//! connection without adding anything.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::server::TlsStream;
+
+use super::activity::{Activity, Order};
+
+/// What a client gets whose request does not come to the end of its head in time.
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    content-type: application/problem+json\r\n\
+    content-length: 118\r\n\
+    cache-control: no-store\r\n\
+    connection: close\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Request Timeout\",\"status\":408,\
+    \"detail\":\"The head of the request did not come in time.\"}";
+
+/// Any transport a listener can end up with.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Calls a method of whichever transport it is.
+macro_rules! delegate {
+    ($socket:expr, $method:ident $(, $argument:expr)*) => {
+        match $socket {
+            Socket::Tcp(socket) => Pin::new(socket).$method($($argument),*),
+            Socket::Unix(socket) => Pin::new(socket).$method($($argument),*),
+            Socket::Tls(socket) => Pin::new(socket).$method($($argument),*),
+        }
+    };
+}
+
+/// A socket as hyper sees it.
+#[derive(Debug)]
+pub(super) struct Io {
+    socket: Socket,
+    activity: Arc<Activity>,
+    /// Something has been read.
+    begun: bool,
+    /// Bytes of [`REQUEST_TIMEOUT`] written.
+    late: usize,
+    /// Counts the connection, after an upgrade too: it goes where the socket goes.
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Io {
+    pub(super) fn new(socket: Socket, activity: Arc<Activity>, slot: OwnedSemaphorePermit) -> Self {
+        Self {
+            socket,
+            activity,
+            begun: false,
+            late: 0,
+            _slot: slot,
+        }
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.late < REQUEST_TIMEOUT.len() {
+            let rest = &REQUEST_TIMEOUT[self.late..];
+            match ready!(delegate!(&mut self.socket, poll_write, cx, rest))? {
+                0 => break,
+                written => self.late += written,
+            }
+        }
+        ready!(delegate!(&mut self.socket, poll_shutdown, cx))?;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn note_read(&mut self, bytes: &[u8]) {
+        self.activity.heard();
+        if !self.begun {
+            self.begun = true;
+            // The preface of HTTP/2 by prior knowledge begins with a method no HTTP/1 request has.
+            if bytes.starts_with(b"PRI ") {
+                self.activity.is_http2();
+            }
+        }
+    }
+
+    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(_) => self.activity.wrote(),
+            Poll::Pending => self.activity.blocked(),
+        }
+        written
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.activity.ordered() == Order::Late {
+            return this.poll_late(cx);
+        }
+        let before = buf.filled().len();
+        ready!(delegate!(&mut this.socket, poll_read, cx, buf))?;
+        if buf.filled().len() > before {
+            this.note_read(&buf.filled()[before..]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = delegate!(&mut this.socket, poll_write, cx, bytes);
+        this.note_write(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = delegate!(&mut this.socket, poll_write_vectored, cx, slices);
+        this.note_write(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.is_write_vectored(),
+            Socket::Unix(socket) => socket.is_write_vectored(),
+            Socket::Tls(socket) => socket.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(&mut self.get_mut().socket, poll_flush, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(&mut self.get_mut().socket, poll_shutdown, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_408_is_well_formed() {
+        let text = std::str::from_utf8(REQUEST_TIMEOUT).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len())),
+            "{} bytes",
+            body.len()
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(body).unwrap()["status"],
+            408
+        );
+    }
+}
