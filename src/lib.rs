@@ -1,7 +1,10 @@
 #![allow(missing_docs)]
+pub mod admin;
+pub mod app;
 pub mod body;
 pub mod cache;
 pub mod capture;
+pub mod cli;
 pub mod coherence;
 pub mod config;
 pub mod demo;

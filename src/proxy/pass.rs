@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::Arc;
 
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode, request};
@@ -17,7 +16,7 @@ use crate::body::Body;
 use crate::headers::coding::Coding;
 use crate::headers::{hop_by_hop, validator};
 use crate::metrics::RouteMetrics;
-use crate::outcome::{Outcome, Result as Happened};
+use crate::outcome::Outcome;
 use crate::respond::encode::{self, Encoded};
 use crate::upstream;
 
@@ -180,20 +179,5 @@ pub(super) fn encoded_in_passing(
             tracing::error!(%error, "no encoder");
             Response::from_parts(parts, Body::empty())
         }
-    }
-}
-
-/// The outcome of a request that had to ask for itself.
-pub(super) fn alone(outcome: Outcome) -> Outcome {
-    Outcome {
-        result: Happened::Miss,
-        ..outcome
-    }
-}
-
-/// A shared upstream error, as the proxy's own.
-impl From<Arc<upstream::Error>> for Error {
-    fn from(error: Arc<upstream::Error>) -> Self {
-        Self::Upstream(error)
     }
 }

@@ -240,6 +240,12 @@ pub struct Encoded {
     held: Option<Frame<Bytes>>,
 }
 
+impl std::fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoded").finish_non_exhaustive()
+    }
+}
+
 impl Encoded {
     /// Encodes what `inner` yields.
     ///

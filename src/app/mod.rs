@@ -1,0 +1,333 @@
+//! The composition root: a checked configuration becomes sockets and running tasks, and on a signal they drain.
+//!
+//! The only module that knows every owner. What flows in: a [`Config`] and a future that says when to stop. What flows
+//! out: the addresses that are listened on, and a [`Summary`] at the end. Everything is bound before anything runs, so a
+//! port in use is told before a request could be lost.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::admin::Admin;
+use crate::cache::{self, Cache};
+use crate::coherence::{self, Coherence};
+use crate::config::{self, Config};
+use crate::fill::{self, Fills};
+use crate::identity::IdentityKey;
+use crate::key::KeyHasher;
+use crate::metrics::Metrics;
+use crate::outcome;
+use crate::proxy::{self, Live, Lookup, LookupConfig, Proxy, RouteContext};
+use crate::respond::encode;
+use crate::server::{self, Address, Listener};
+use crate::upstream::{self, Upstream};
+
+pub mod limits;
+
+/// How often memory is maintained and open writes are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Everything bound and built, not yet running.
+#[derive(Debug)]
+pub struct App {
+    proxy: Proxy,
+    tools: proxy::Tools,
+    listeners: Vec<Listener>,
+    admin_listener: Listener,
+    server: server::Config,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    admin: Admin,
+    draining: Arc<AtomicBool>,
+}
+
+/// What a process did in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Summary {
+    /// Requests answered.
+    pub served: u64,
+    /// Of these, from the cache, fresh or stale.
+    pub hits: u64,
+    /// Connections that had to be cut when the drain's time was over.
+    pub cut: usize,
+}
+
+/// Why a configuration that is right on paper cannot run here.
+#[derive(Debug)]
+pub enum Error {
+    /// An address cannot be listened on.
+    Bind(server::BindError),
+    /// A certificate or key cannot be used.
+    Tls(String),
+    /// The app cannot be reached in the way that is configured.
+    Upstream(String),
+    /// The identity lookup's path is no path.
+    Lookup(String),
+    /// A defect: the metrics clash, or there is no randomness.
+    Internal(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Tls(reason) => write!(f, "[server] tls: {reason}"),
+            Self::Upstream(reason) => write!(f, "[upstream] url: {reason}"),
+            Self::Lookup(reason) => write!(f, "[identity] lookup: {reason}"),
+            Self::Internal(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl App {
+    /// Binds every address and builds every owner.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be had.
+    pub fn build(config: Config) -> Result<Self, Error> {
+        let metrics = Metrics::new().map_err(|error| Error::Internal(error.to_string()))?;
+        let listeners = config.server.listen.iter().map(Listener::bind);
+        let listeners = listeners
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::Bind)?;
+        let admin_listener = Listener::bind(&config.admin.listen).map_err(Error::Bind)?;
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .map(|tls| server::tls::load(&tls.cert, &tls.key));
+        let tls = tls.transpose().map_err(Error::Tls)?;
+        let server = server_config(&config.server);
+        let tools = tools(&config, &metrics)?;
+        let live = live(config, &metrics)?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let admin = Admin::new(metrics, Arc::clone(&draining));
+        let proxy = Proxy::new(live, tools.clone());
+        Ok(Self {
+            proxy,
+            tools,
+            listeners,
+            admin_listener,
+            server,
+            tls,
+            admin,
+            draining,
+        })
+    }
+
+    /// The addresses that requests come in by.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.local_address().ok())
+    }
+
+    /// The address of probes, metrics and the API.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<Address> {
+        self.admin_listener.local_address().ok()
+    }
+
+    /// Serves until `shutdown` resolves, then drains: no new connections, running requests end, then fills and writes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts everything at once.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Summary {
+        let (stop, stopped) = watch::channel(());
+        let (stop_admin, admin_stopped) = watch::channel(());
+        let mut serving = JoinSet::new();
+        for listener in self.listeners {
+            let proxy = self.proxy.clone();
+            let service = move |request| {
+                let proxy = proxy.clone();
+                async move { proxy.handle(request).await }
+            };
+            serving.spawn(server::serve(
+                listener,
+                self.server.clone(),
+                service,
+                self.tls.clone(),
+                ended(stopped.clone()),
+            ));
+        }
+        let admin = self.admin.clone();
+        let service = move |request| std::future::ready(admin.handle(&request));
+        let mut background = JoinSet::new();
+        let config = server::Config {
+            drain_timeout: Duration::from_secs(1),
+            ..server::Config::default()
+        };
+        background.spawn(async move {
+            server::serve(
+                self.admin_listener,
+                config,
+                service,
+                None,
+                ended(admin_stopped),
+            )
+            .await;
+        });
+        background.spawn(tick(self.tools.clone()));
+
+        shutdown.await;
+        self.draining.store(true, Ordering::Release);
+        tracing::info!("draining: running requests are finished, new connections are refused");
+        drop(stop);
+        let mut cut = 0;
+        while let Some(drained) = serving.join_next().await {
+            cut += drained.map_or(0, |drained| drained.cut);
+        }
+        // Writes and fills of clients that have left; they have their own time limits, and the drain has one too.
+        if tokio::time::timeout(self.server.drain_timeout, self.proxy.drain())
+            .await
+            .is_err()
+        {
+            tracing::warn!("exchanges with the app are cut off: the drain's time is over");
+        }
+        self.tools.upstream.drain().await;
+        drop(stop_admin);
+        summary(&self.proxy, cut)
+    }
+}
+
+/// Resolves when the other end of the channel is dropped.
+async fn ended(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
+}
+
+fn summary(proxy: &Proxy, cut: usize) -> Summary {
+    let live = proxy.live();
+    let routes = live.routes.iter().chain([&live.other]);
+    let hits = routes
+        .map(|route| {
+            route.metrics.result(outcome::Result::Hit)
+                + route.metrics.result(outcome::Result::Stale)
+        })
+        .sum();
+    Summary {
+        served: proxy.served(),
+        hits,
+        cut,
+    }
+}
+
+/// The work that nobody waits for: memory's maintenance, and writes whose end nobody saw.
+async fn tick(tools: proxy::Tools) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        tools.cache.maintain();
+        tools.coherence.tick(Instant::now());
+    }
+}
+
+fn server_config(server: &config::Server) -> server::Config {
+    server::Config {
+        header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
+        body_timeout: server.idle_timeout,
+        drain_timeout: server.drain_timeout,
+        max_connections: server.max_connections,
+        ..server::Config::default()
+    }
+}
+
+fn tools(config: &Config, metrics: &Metrics) -> Result<proxy::Tools, Error> {
+    let mut upstream = upstream::Config::new(config.upstream.url.clone());
+    upstream.connect_timeout = config.upstream.connect_timeout;
+    upstream.timeout = config.upstream.timeout;
+    upstream.idle_timeout = config.upstream.idle_timeout;
+    upstream.max_connections = config.upstream.max_connections;
+    let upstream = Upstream::new(upstream).map_err(Error::Upstream)?;
+    let coherence = Coherence::new(
+        coherence::Config {
+            intent_ttl: config.coherence.intent_ttl,
+            origin_lag: config.coherence.origin_lag,
+        },
+        u64::from_be_bytes(random()?),
+    );
+    let max_size = match config.memory.max_size {
+        config::MaxSize::Auto => limits::quarter_of_memory(),
+        config::MaxSize::Bytes(bytes) => bytes,
+    };
+    let cache = Cache::new(
+        cache::Config { max_size },
+        coherence.clone(),
+        Arc::clone(&metrics.cache),
+    );
+    let fills = Fills::new(fill::Tools {
+        cache: cache.clone(),
+        coherence: coherence.clone(),
+        upstream: upstream.clone(),
+        metrics: metrics.clone(),
+        max_entry_size: usize::try_from(config.memory.max_entry_size).unwrap_or(usize::MAX),
+    });
+    let lookup = config.identity.lookup.as_ref().map(|path| {
+        let path = path
+            .parse()
+            .map_err(|error| Error::Lookup(format!("\"{path}\": {error}")))?;
+        let lookup = LookupConfig {
+            path,
+            field: config.identity.field.clone(),
+            ttl: config.identity.ttl,
+        };
+        Ok(Lookup::new(lookup, upstream.clone()))
+    });
+    Ok(proxy::Tools {
+        cache,
+        coherence,
+        fills,
+        upstream,
+        metrics: metrics.clone(),
+        lookup: lookup.transpose()?,
+        hasher: KeyHasher::new(random()?),
+    })
+}
+
+fn live(config: Config, metrics: &Metrics) -> Result<Live, Error> {
+    let mode = config.coherence.mode;
+    let routes = config.rules.routes().iter();
+    let routes = routes
+        .map(|route| RouteContext::new(&route.name, route.policy.clone(), mode, metrics))
+        .collect();
+    let key = match config.identity.key {
+        Some(key) => key,
+        None => IdentityKey::from_secret(&random::<32>()?),
+    };
+    Ok(Live {
+        routes,
+        other: RouteContext::other(config.rules.defaults().clone(), metrics),
+        table: config.rules,
+        identity: proxy::Identity {
+            from: config.identity.from.into(),
+            key,
+        },
+        query: config.query,
+        compression: encode::Config {
+            encodings: config.compression.encodings,
+            min_size: config.compression.min_size,
+            types: config.compression.types,
+        },
+        trusted: config.server.trusted_proxies,
+        max_request_body: config.server.max_request_body,
+        query_count: config.upstream.query_count_header,
+        access_log: config.log.access,
+    })
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Internal(format!("no randomness: {error}")))?;
+    Ok(bytes)
+}
