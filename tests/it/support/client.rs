@@ -1,0 +1,206 @@
+//! A client: whole requests as values, or bytes as they are.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::soon;
+
+/// A request to be sent.
+pub struct Call {
+    address: String,
+    request: http::request::Builder,
+    body: Bytes,
+}
+
+/// An answer, read whole.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Bytes,
+    /// The body as text; lossy.
+    pub body: String,
+    pub trailers: Option<HeaderMap>,
+    /// Whether the body broke off before its end.
+    pub broken: bool,
+}
+
+impl Call {
+    pub fn new(address: &str, method: &str, path: &str) -> Self {
+        let request = Request::builder().method(method).uri(path);
+        Self {
+            address: address.to_owned(),
+            request,
+            body: Bytes::new(),
+        }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    /// `Authorization: Token ...`.
+    pub fn token(self, token: &str) -> Self {
+        self.header("authorization", &format!("Token {token}"))
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn json(self, json: &str) -> Self {
+        self.header("content-type", "application/json")
+            .body(json.to_owned())
+    }
+
+    /// Sends it on a connection of its own and reads the whole answer.
+    pub async fn send(self) -> Reply {
+        let open = self.open().await;
+        open.read().await
+    }
+
+    /// Sends it and waits for the answer's head only. Dropping what comes back hangs up.
+    pub async fn open(self) -> Open {
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .expect("the sidecar listens");
+        stream.set_nodelay(true).expect("a socket");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("a handshake");
+        let connection = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        let has_host = self
+            .request
+            .headers_ref()
+            .is_some_and(|headers| headers.contains_key("host"));
+        let request = if has_host {
+            self.request
+        } else {
+            self.request.header("host", "shop.example")
+        };
+        let request = request.body(Full::new(self.body)).expect("a request");
+        let response = soon("an answer", sender.send_request(request))
+            .await
+            .expect("an answer");
+        let (head, body) = response.into_parts();
+        Open {
+            status: head.status,
+            headers: head.headers,
+            body: Some(body),
+            connection,
+        }
+    }
+}
+
+/// An answer of which the head has come.
+pub struct Open {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: Option<Incoming>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Open {
+    /// The next chunk of the body; `None` at its end, an error when it breaks off.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        let body = self.body.as_mut().expect("a body");
+        let frame = soon("a chunk", body.frame()).await?;
+        Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    /// Reads the rest.
+    pub async fn read(mut self) -> Reply {
+        let body = self.body.take().expect("a body");
+        let (mut bytes, mut trailers, mut broken) = (Vec::new(), None, false);
+        let mut body = body;
+        while let Some(frame) = soon("the body", body.frame()).await {
+            match frame {
+                Ok(frame) if frame.is_data() => {
+                    bytes.extend_from_slice(&frame.into_data().unwrap_or_default())
+                }
+                Ok(frame) => trailers = frame.into_trailers().ok(),
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Reply {
+            status: self.status,
+            headers: self.headers.clone(),
+            bytes: bytes.into(),
+            body: text,
+            trailers,
+            broken,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Reply {
+    /// The value of a field; empty when absent. Several lines are joined.
+    pub fn field(&self, name: &str) -> String {
+        let values = self.headers.get_all(name).iter();
+        values
+            .map(|value| value.to_str().unwrap_or("<binary>"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// `X-Cache`.
+    pub fn cache(&self) -> String {
+        self.field("x-cache")
+    }
+
+    /// `Cache-Status`, without the name of the cache.
+    pub fn cache_status(&self) -> String {
+        self.field("cache-status")
+            .trim_start_matches("reprise")
+            .trim_start_matches("; ")
+            .to_owned()
+    }
+
+    /// Asserts status, body and `X-Cache` at once, and gives the reply on.
+    #[track_caller]
+    pub fn is(&self, status: u16, body: &str, cache: &str) -> &Self {
+        let got = (self.status.as_u16(), self.body.as_str(), self.cache());
+        assert_eq!(
+            (got.0, got.1, got.2.as_str()),
+            (status, body, cache),
+            "{}",
+            self.cache_status()
+        );
+        self
+    }
+
+    /// Asserts the JSON of the body.
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+/// Sends bytes and reads until the other side closes.
+pub async fn raw(address: &str, bytes: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .expect("the sidecar listens");
+    stream.write_all(bytes.as_ref()).await.expect("it reads");
+    let mut answer = Vec::new();
+    let _ = soon("the answer's end", stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}

@@ -1,0 +1,35 @@
+//! The vocabulary of the behaviour tests: an origin with gates, a sidecar before it, a client that reads bytes.
+//!
+//! Nothing sleeps: an origin's gate says when a request has arrived and lets it go, age is what the origin's `Age` and
+//! `Date` fields say, and waiting for background work is waiting for what it does at the origin.
+
+pub mod client;
+pub mod origin;
+pub mod sidecar;
+
+pub use client::Reply;
+pub use origin::{Origin, reply};
+pub use sidecar::Sidecar;
+
+use std::time::Duration;
+
+/// Nothing in a test takes this long unless it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for something that must happen, and fails the test if it does not.
+pub async fn soon<T>(what: &str, happening: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, happening).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: did not happen within {PATIENCE:?}"),
+    }
+}
+
+/// Asks again and again until something holds that other tasks bring about; fails the test if it never does.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    soon(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
