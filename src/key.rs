@@ -23,7 +23,6 @@ use smallvec::SmallVec;
 
 use crate::headers::{self, cookie};
 use crate::identity::{Credential, Identity};
-use crate::policy::Cookies;
 
 /// Changes whenever the encoding does: an old key then never equals a new one.
 const ENCODING: u8 = 1;
@@ -287,6 +286,15 @@ impl Odd {
             Self::NotAscii => "not-ascii",
         }
     }
+}
+
+/// Which cookies can matter to the app.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cookies {
+    /// Any of them.
+    All,
+    /// Only these.
+    Only(Vec<String>),
 }
 
 /// How request fields select a variant on one route.

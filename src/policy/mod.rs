@@ -8,6 +8,8 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::HeaderName;
 
+pub use crate::key::Cookies;
+
 pub mod freshness;
 pub mod invalidation;
 pub mod reuse;
@@ -110,15 +112,6 @@ pub enum ClientDirectives {
     Ignore,
     /// RFC 9111 §5.2.1 to the letter.
     Honor,
-}
-
-/// Which cookies can matter to the app.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cookies {
-    /// Any of them.
-    All,
-    /// Only these.
-    Only(Vec<String>),
 }
 
 /// Which requests wait for one fill.
