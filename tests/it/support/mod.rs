@@ -6,15 +6,24 @@
 pub mod client;
 pub mod origin;
 pub mod sidecar;
+pub mod wire;
 
 pub use client::Reply;
 pub use origin::{Origin, reply};
 pub use sidecar::Sidecar;
+pub use wire::Wire;
 
 use std::time::Duration;
 
 /// Nothing in a test takes this long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An origin, and a sidecar before it with one route for everything.
+pub async fn cached(lines: &str) -> (Origin, Sidecar) {
+    let origin = Origin::start().await;
+    let sidecar = Sidecar::before(&origin).route("/**", lines).start().await;
+    (origin, sidecar)
+}
 
 /// Waits for something that must happen, and fails the test if it does not.
 pub async fn soon<T>(what: &str, happening: impl Future<Output = T>) -> T {
