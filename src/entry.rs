@@ -210,9 +210,23 @@ impl Entry {
     }
 
     /// The same response with a newer head: what a 304 gives (RFC 9111 §4.3.4).
+    ///
+    /// The validators stay those of the stored body: one made here means nothing to the app, and the strong one of an
+    /// encoded body does not name the decoded bytes.
     #[must_use]
-    pub fn refreshed(&self, headers: HeaderMap, times: Times, certificate: Certificate) -> Self {
-        let facts = Facts::of(&headers, times.received);
+    pub fn refreshed(
+        &self,
+        mut headers: HeaderMap,
+        times: Times,
+        certificate: Certificate,
+    ) -> Self {
+        let facts = Facts {
+            etag: self.facts.etag.clone(),
+            ..Facts::of(&headers, times.received)
+        };
+        if let Some(etag) = &self.etag {
+            headers.insert(header::ETAG, etag.to_value());
+        }
         Self {
             key: self.key.clone(),
             variant: self.variant.clone(),

@@ -245,6 +245,23 @@ async fn what_claims_a_coding_that_it_is_not_in_is_passed_on_and_not_stored() {
 }
 
 #[tokio::test]
+async fn a_decoded_answer_keeps_its_weak_validator_when_the_app_confirms_it() {
+    let (origin, sidecar) = cached(MINUTE).await;
+    let first = reply(gzip(&page()))
+        .json()
+        .header("content-encoding", "gzip");
+    origin.then("/a/", first.header("etag", "\"v1\"").header("age", "80"));
+    origin.then("/a/", reply("").status(304).header("etag", "\"v1\""));
+    sidecar.get("/a/").await.is(200, &page(), "MISS");
+    let second = sidecar.get("/a/").await;
+    second.is(200, &page(), "REVALIDATED");
+    assert_eq!(second.field("etag"), "W/\"v1\"");
+    let part = sidecar.call("GET", "/a/").header("range", "bytes=0-1");
+    let part = part.header("if-range", "\"v1\"").send().await;
+    part.is(200, &page(), "HIT");
+}
+
+#[tokio::test]
 async fn a_range_counts_the_bytes_of_the_coding_that_is_sent() {
     let (origin, sidecar) = cached(MINUTE).await;
     origin.on("/a/", |_| answer());

@@ -78,6 +78,29 @@ async fn no_cache_is_stored_and_asked_about_each_time() {
     }
 }
 
+/// A validator that this cache made of the body means nothing to the app: it must not be asked with it, neither at
+/// once nor after a 304 has been merged.
+#[tokio::test]
+async fn an_app_with_dates_only_is_asked_by_date_each_time() {
+    let (origin, sidecar) = cached("ttl = \"60s\"").await;
+    let modified = ago(1000);
+    let own = modified.clone();
+    origin.on("/a/", move |seen| {
+        if seen.field("if-modified-since") == own {
+            unchanged().cache("no-cache")
+        } else {
+            reply("one").header("last-modified", &own).cache("no-cache")
+        }
+    });
+    sidecar.get("/a/").await.is(200, "one", "MISS");
+    for _ in 0..2 {
+        sidecar.get("/a/").await.is(200, "one", "REVALIDATED");
+        let asked = origin.last("/a/");
+        assert_eq!(asked.field("if-modified-since"), modified);
+        assert_eq!(asked.field("if-none-match"), "");
+    }
+}
+
 /// RFC 9110 §8.8.2.2: within a minute, two changes may have one date.
 #[tokio::test]
 async fn a_change_of_this_minute_is_no_validator() {
