@@ -182,10 +182,7 @@ impl Entry {
         } else {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        if !headers.contains_key(header::DATE) {
-            // RFC 9110 §6.6.1: a recipient with a clock dates what came without.
-            headers.insert(header::DATE, date::format(times.received));
-        }
+        date_if_undated(&mut headers, times);
         let etag = facts
             .etag
             .clone()
@@ -224,6 +221,8 @@ impl Entry {
             etag: self.facts.etag.clone(),
             ..Facts::of(&headers, times.received)
         };
+        headers.remove(header::AGE);
+        date_if_undated(&mut headers, times);
         if let Some(etag) = &self.etag {
             headers.insert(header::ETAG, etag.to_value());
         }
@@ -293,5 +292,12 @@ impl Entry {
     /// The names its head has fields of, for `explain` and the log.
     pub fn field_names(&self) -> impl Iterator<Item = &HeaderName> {
         self.headers.keys()
+    }
+}
+
+/// RFC 9110 §6.6.1: a recipient with a clock dates what came without.
+fn date_if_undated(headers: &mut HeaderMap, times: Times) {
+    if !headers.contains_key(header::DATE) {
+        headers.insert(header::DATE, date::format(times.received));
     }
 }

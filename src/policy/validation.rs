@@ -42,7 +42,8 @@ pub fn make_conditional(request: &mut HeaderMap, entry: &Entry) -> bool {
 }
 
 /// The head of an entry after a 304: its fields replace the stored ones (RFC 9111 §3.2), but for those that describe
-/// the body that was not sent.
+/// the body that was not sent. How old the answer is, is told by the 304 alone: its `Date` and `Age`, or that it has
+/// none.
 #[must_use]
 pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     const KEPT: [HeaderName; 5] = [
@@ -53,13 +54,13 @@ pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
         header::TRANSFER_ENCODING,
     ];
     let mut merged = stored.clone();
+    merged.remove(header::DATE);
     for name in update.keys().filter(|name| !KEPT.contains(name)) {
         merged.remove(name);
         for value in update.get_all(name) {
             merged.append(name.clone(), value.clone());
         }
     }
-    merged.remove(header::AGE);
     merged
 }
 
@@ -95,6 +96,7 @@ mod tests {
             ("content-length", "5"),
             ("content-type", "application/json"),
             ("cache-control", "max-age=1"),
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ]);
         let update = headers(&[
             ("x-a", "3"),
@@ -111,6 +113,7 @@ mod tests {
             ("content-length", "5"),
             ("content-type", "application/json"),
             ("cache-control", "max-age=9"),
+            ("age", "4"),
         ]);
         assert_eq!(merge(&stored, &update), expected);
     }

@@ -171,3 +171,41 @@ async fn a_304_may_repeat_what_the_entry_says() {
         assert_eq!(origin.hits("/a/"), count);
     }
 }
+
+/// RFC 9111 §4.3.4 and §4.2.3: a 304 that a cache before the app kept for a while is as old as it says.
+#[tokio::test]
+async fn the_age_of_a_304_is_the_age_of_what_it_confirms() {
+    let (origin, sidecar) = cached(MINUTE).await;
+    origin.then("/a/", stale("one").header("etag", "\"v1\""));
+    origin.then(
+        "/a/",
+        unchanged().header("etag", "\"v1\"").header("age", "30"),
+    );
+    sidecar.get("/a/").await.is(200, "one", "MISS");
+    sidecar.get("/a/").await.is(200, "one", "REVALIDATED");
+    let third = sidecar.get("/a/").await;
+    third.is(200, "one", "HIT");
+    assert!(
+        ["30", "31", "32"].contains(&third.field("age").as_str()),
+        "{third:?}"
+    );
+}
+
+/// RFC 9110 §6.6.1: what comes without a date is dated when it comes, a 304 as much as a 200.
+#[tokio::test]
+async fn a_304_without_a_date_is_new() {
+    let first = format!(
+        "HTTP/1.1 200 OK\r\ndate: {}\r\netag: \"v1\"\r\ncontent-length: 3\r\nconnection: close\r\n\r\none",
+        ago(1000)
+    );
+    let app = Wire::answering([
+        first.leak(),
+        "HTTP/1.1 304 Not Modified\r\netag: \"v1\"\r\nconnection: close\r\n\r\n",
+    ])
+    .await;
+    let plan = Sidecar::before_url(&app.url).route("/a/", MINUTE);
+    let sidecar = plan.start().await;
+    sidecar.get("/a/").await.is(200, "one", "MISS");
+    sidecar.get("/a/").await.is(200, "one", "REVALIDATED");
+    sidecar.get("/a/").await.is(200, "one", "HIT");
+}
