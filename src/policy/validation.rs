@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderName};
 
 use crate::entry::Entry;
-use crate::headers::date;
+use crate::headers::cache_control::ResponseDirectives;
+use crate::headers::{date, validator};
+use crate::key;
 
 /// Fields of a request that only make sense to whom it was addressed, and that a fill must not carry: the cache wants
 /// the whole answer, and evaluates the client's conditions itself.
@@ -64,14 +66,31 @@ pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     merged
 }
 
-/// Whether a 304 is about this entry: its validator, if it names one, is the entry's (RFC 9111 §4.3.4).
+/// Whether a 304 is about this entry, and can be merged into it: its validator, if it names one, is the entry's
+/// (RFC 9111 §4.3.4), and it says nothing that would have kept the entry from being stored as it is.
 #[must_use]
 pub fn confirms(entry: &Entry, update: &HeaderMap) -> bool {
-    match (&entry.facts.etag, crate::headers::validator::etag(update)) {
+    let is_about = match (&entry.facts.etag, validator::etag(update)) {
         (Some(stored), Some(sent)) => stored.weak_eq(&sent),
         (None, Some(_)) => false,
         (_, None) => true,
-    }
+    };
+    is_about && keeps_the_terms(entry, update)
+}
+
+/// A 304 with a cookie, or newly private, or selected by other fields than the entry, would put into a shared entry
+/// what a 200 could not.
+fn keeps_the_terms(entry: &Entry, update: &HeaderMap) -> bool {
+    let private = |said: &ResponseDirectives| said.private || !said.private_fields.is_empty();
+    let (was, says) = (&entry.facts.directives, ResponseDirectives::parse(update));
+    let stricter = says.no_store && !was.no_store || private(&says) && !private(was);
+    let known = key::vary(&entry.headers).unwrap_or_default();
+    let same_fields = key::vary(update).is_some_and(|names| {
+        names
+            .iter()
+            .all(|name| *name == header::ACCEPT_ENCODING || known.contains(name))
+    });
+    !stricter && same_fields && !update.contains_key(header::SET_COOKIE)
 }
 
 #[cfg(test)]

@@ -153,6 +153,34 @@ async fn a_304_about_something_else_is_asked_again_without_a_condition() {
     }
 }
 
+/// A cookie on a 304 is for one client; merged into the entry, it would reach them all.
+#[tokio::test]
+async fn a_304_that_may_not_be_stored_is_not_merged() {
+    for (name, value) in [
+        ("set-cookie", "sessionid=1"),
+        ("cache-control", "no-store"),
+        ("cache-control", "private"),
+        ("vary", "*"),
+        ("vary", "cookie"),
+    ] {
+        let (origin, sidecar) = cached(MINUTE).await;
+        origin.then("/a/", stale("one").header("etag", "\"v1\""));
+        let update = unchanged().header("etag", "\"v1\"");
+        origin.then("/a/", update.header(name, value));
+        origin.on("/a/", |_| reply("two"));
+        sidecar.get("/a/").await.is(200, "one", "MISS");
+        sidecar.get("/a/").await.is(200, "two", "MISS");
+        assert_eq!(
+            origin.last("/a/").field("if-none-match"),
+            "",
+            "{name}: {value}"
+        );
+        let third = sidecar.get("/a/").await;
+        third.is(200, "two", "HIT");
+        assert_eq!(third.field("set-cookie"), "");
+    }
+}
+
 #[tokio::test]
 async fn a_304_may_repeat_what_the_entry_says() {
     let (origin, sidecar) = cached("ttl = \"60s\"\nscope = \"user\"").await;
