@@ -57,9 +57,13 @@ pub fn answer(
     };
     let mut response = match precondition {
         Precondition::NotModified => not_modified(entry),
-        Precondition::Failed => failed(),
+        Precondition::Failed => refusal(StatusCode::PRECONDITION_FAILED),
         Precondition::Holds => whole_or_part(method, request, entry, &chosen),
     };
+    let is_refusal = matches!(
+        response.status(),
+        StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE
+    );
     let headers = response.headers_mut();
     if chosen.coding != Coding::Identity
         && let Some(etag) = chosen.etag
@@ -74,7 +78,9 @@ pub fn answer(
         header::AGE,
         HeaderValue::from(freshness::age(entry, now).as_secs()),
     );
-    advise_client(headers, entry, style);
+    if !is_refusal {
+        advise_client(headers, entry, style);
+    }
     response
 }
 
@@ -146,10 +152,10 @@ fn whole_or_part(
             *response.body_mut() = chosen.body.slice(bounds).into();
         }
         Some(Err(_)) => {
+            response = refusal(StatusCode::RANGE_NOT_SATISFIABLE);
+            let headers = response.headers_mut();
             headers.insert(header::CONTENT_RANGE, range::unsatisfied(length));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-            headers.remove(header::CONTENT_ENCODING);
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
         }
     }
     response
@@ -193,9 +199,11 @@ fn not_modified(entry: &Entry) -> Response<Body> {
     response
 }
 
-fn failed() -> Response<Body> {
+/// An answer about the request. It has no field of the entry: a client that kept it for as long as the entry may be
+/// kept would show it for the resource.
+fn refusal(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+    *response.status_mut() = status;
     response
 }
 

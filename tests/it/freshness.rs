@@ -204,3 +204,19 @@ async fn clients_are_told_the_routes_max_age_where_the_app_is_silent() {
         }
     }
 }
+
+/// What is not the resource must not be kept as if it were: a browser that keeps a 412 would show it for the page.
+#[tokio::test]
+async fn clients_are_told_no_max_age_of_refusals() {
+    let (origin, sidecar) = cached("ttl = \"60s\"\nclient_max_age = \"5s\"").await;
+    origin.on("/a/", |_| reply("a"));
+    origin.on("/b/", |_| reply("b").cache("max-age=60"));
+    for path in ["/a/", "/b/"] {
+        sidecar.get(path).await.is(200, &path[1..2], "MISS");
+        for (name, value, status) in [("if-match", "\"x\"", 412), ("range", "bytes=9-", 416)] {
+            let reply = sidecar.call("GET", path).header(name, value).send().await;
+            reply.is(status, "", "HIT");
+            assert_eq!(reply.field("cache-control"), "", "{path} {status}");
+        }
+    }
+}
