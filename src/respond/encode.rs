@@ -316,7 +316,12 @@ impl http_body::Body for Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::SystemTime;
+
     use crate::body::read_limited;
+    use crate::entry::{Certificate, Material, Stamp, Times};
+    use crate::key::Variant;
+    use crate::tag::Tags;
 
     const ALL: [Coding; 4] = [Coding::Identity, Coding::Gzip, Coding::Br, Coding::Zstd];
 
@@ -333,6 +338,34 @@ mod tests {
                 "{coding:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_coding_is_made_once_and_survives_a_304() {
+        let body = "the same again ".repeat(100);
+        let times = Times {
+            requested: SystemTime::UNIX_EPOCH,
+            received: SystemTime::UNIX_EPOCH,
+        };
+        let certificate = || Certificate::new(Stamp { epoch: 0, seq: 0 }, Tags::new());
+        let entry = Entry::new(Material {
+            key: Box::default(),
+            variant: Variant::default(),
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: body.into(),
+            times,
+            certificate: certificate(),
+            jitter: 0.0,
+            digest: 0,
+        });
+        let once = representation(&entry, Coding::Gzip).expect("it is worth it");
+        let again = representation(&entry, Coding::Gzip).expect("it is worth it");
+        assert!(std::ptr::eq(once, again));
+        let confirmed = entry.refreshed(entry.headers.clone(), times, certificate());
+        let kept = confirmed.known_encoding(Coding::Gzip).flatten();
+        let kept = kept.expect("it was made before the 304");
+        assert_eq!(kept.body.as_ptr(), once.body.as_ptr());
     }
 
     #[test]

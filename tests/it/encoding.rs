@@ -87,24 +87,6 @@ async fn the_first_client_gets_its_coding_too() {
 }
 
 #[tokio::test]
-async fn a_coding_is_made_once_and_kept_in_the_entry() {
-    let (origin, sidecar) = cached(MINUTE).await;
-    // Kept with the entry, it counts in the weight of the tier: so often a second one would show.
-    let noise: String = (0..200_000_u64)
-        .map(|n| char::from(b'a' + u8::try_from(n * n * 31 % 1009 % 26).expect("a letter")))
-        .collect();
-    origin.on("/a/", move |_| reply(noise.clone()).json());
-    accepting(&sidecar, "identity").await;
-    let once = accepting(&sidecar, "gzip").await;
-    assert_eq!(once.cache(), "HIT");
-    for _ in 0..3 {
-        let again = accepting(&sidecar, "gzip").await;
-        assert_eq!((again.cache(), &again.bytes), ("HIT".into(), &once.bytes));
-        assert_eq!(again.field("etag"), once.field("etag"));
-    }
-}
-
-#[tokio::test]
 async fn a_client_that_refuses_every_coding_there_is_is_told_so() {
     let (origin, sidecar) = cached(MINUTE).await;
     origin.on("/a/", |_| answer());
