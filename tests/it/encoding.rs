@@ -5,6 +5,9 @@ use std::io::{Read, Write};
 use crate::support::origin::{Scripted, streamed};
 use crate::support::{Reply, Sidecar, cached, reply};
 
+/// How the app answers, each time anew.
+type Answer = Box<dyn Fn() -> Scripted + Send + Sync>;
+
 const MINUTE: &str = "ttl = \"60s\"";
 
 /// A body worth a coding.
@@ -123,7 +126,7 @@ async fn each_coding_has_a_validator_of_its_own() {
 #[tokio::test]
 async fn what_gains_nothing_or_must_stay_as_it_is_stays() {
     let small = "{}".repeat(100);
-    let cases: [(&str, &str, Box<dyn Fn() -> Scripted + Send + Sync>); 6] = [
+    let cases: [(&str, &str, Answer); 6] = [
         (
             "small",
             MINUTE,

@@ -1,19 +1,11 @@
 //! RFC 9111 §4.2: lifetimes and ages, as clients see them. Time is made by the app's `Age` and `Date`.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::support::{Sidecar, Wire, cached, reply};
-
-/// A date this many seconds from now.
-fn date(offset: i64) -> String {
-    let now = SystemTime::now();
-    let by = Duration::from_secs(offset.unsigned_abs());
-    let at = if offset < 0 { now - by } else { now + by };
-    httpdate::fmt_http_date(at)
-}
+use crate::support::{Reply, Sidecar, Wire, cached, date, reply};
 
 /// The seconds of freshness left, as `Cache-Status` tells them.
-fn ttl(reply: &crate::support::Reply) -> Option<i64> {
+fn ttl(reply: &Reply) -> Option<i64> {
     let status = reply.cache_status();
     let ttl = status
         .split("; ")

@@ -4,10 +4,13 @@ use crate::support::client::raw;
 use crate::support::origin::{Scripted, streamed};
 use crate::support::{Origin, Sidecar, Wire, cached, reply};
 
+/// How the app answers, each time anew.
+type Answer = fn() -> Scripted;
+
 const MINUTE: &str = "ttl = \"1m\"";
 
 /// Asks twice for one answer of the app, and asserts that it was not stored, for this reason.
-async fn is_not_stored(lines: &str, reason: &str, name: &str, answer: fn() -> Scripted) {
+async fn is_not_stored(lines: &str, reason: &str, name: &str, answer: Answer) {
     let (origin, sidecar) = cached(lines).await;
     origin.on("/a/", move |_| answer());
     for count in 1..=2 {
@@ -20,7 +23,7 @@ async fn is_not_stored(lines: &str, reason: &str, name: &str, answer: fn() -> Sc
 }
 
 /// Asks twice for one answer of the app, and asserts that the second was the stored first.
-async fn is_stored(lines: &str, name: &str, answer: fn() -> Scripted) {
+async fn is_stored(lines: &str, name: &str, answer: Answer) {
     let (origin, sidecar) = cached(lines).await;
     origin.on("/a/", move |_| answer());
     let first = sidecar.get("/a/").await;
@@ -32,7 +35,7 @@ async fn is_stored(lines: &str, name: &str, answer: fn() -> Scripted) {
 
 #[tokio::test]
 async fn what_the_app_forbids_to_store_is_not_stored() {
-    let answers: [(&str, &str, fn() -> Scripted); 8] = [
+    let answers: [(&str, &str, Answer); 8] = [
         ("no_store", "no-store", || reply("a").cache("no-store")),
         ("no_store", "in capitals", || {
             reply("a").cache("max-age=60, NO-STORE")
@@ -61,7 +64,7 @@ async fn what_the_app_forbids_to_store_is_not_stored() {
 
 #[tokio::test]
 async fn a_ttl_is_for_the_listed_statuses_only() {
-    let answers: [(&str, fn() -> Scripted); 4] = [
+    let answers: [(&str, Answer); 4] = [
         ("404", || reply("a").status(404)),
         ("301", || reply("a").status(301).header("location", "/b/")),
         ("500", || reply("a").status(500)),
@@ -232,7 +235,7 @@ async fn a_private_answer_is_kept_for_its_user_on_a_user_route_only() {
 #[tokio::test]
 async fn the_apps_word_is_not_heard_where_the_route_says_so() {
     let lines = "ttl = \"1m\"\nhonor_cache_control = false";
-    let answers: [(&str, fn() -> Scripted); 4] = [
+    let answers: [(&str, Answer); 4] = [
         ("no-store", || reply("a").cache("no-store")),
         ("private", || reply("a").cache("private")),
         ("max-age=0", || reply("a").cache("max-age=0")),

@@ -2,16 +2,10 @@
 //!
 //! An answer with `Age: 80` and a lifetime of 60 seconds is stale when it comes: the next request asks about it.
 
-use std::time::{Duration, SystemTime};
-
 use crate::support::origin::Scripted;
-use crate::support::{Sidecar, Wire, cached, reply};
+use crate::support::{Sidecar, Wire, cached, date, reply};
 
 const MINUTE: &str = "ttl = \"60s\"";
-
-fn ago(seconds: u64) -> String {
-    httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(seconds))
-}
 
 fn stale(body: &'static str) -> Scripted {
     reply(body).header("age", "80")
@@ -83,7 +77,7 @@ async fn no_cache_is_stored_and_asked_about_each_time() {
 #[tokio::test]
 async fn an_app_with_dates_only_is_asked_by_date_each_time() {
     let (origin, sidecar) = cached("ttl = \"60s\"").await;
-    let modified = ago(1000);
+    let modified = date(-1000);
     let own = modified.clone();
     origin.on("/a/", move |seen| {
         if seen.field("if-modified-since") == own {
@@ -105,7 +99,7 @@ async fn an_app_with_dates_only_is_asked_by_date_each_time() {
 #[tokio::test]
 async fn a_change_of_this_minute_is_no_validator() {
     let (origin, sidecar) = cached(MINUTE).await;
-    origin.on("/a/", |_| stale("one").header("last-modified", &ago(10)));
+    origin.on("/a/", |_| stale("one").header("last-modified", &date(-10)));
     for _ in 0..2 {
         sidecar.get("/a/").await.is(200, "one", "MISS");
         assert_eq!(origin.last("/a/").field("if-modified-since"), "");
@@ -224,7 +218,7 @@ async fn the_age_of_a_304_is_the_age_of_what_it_confirms() {
 async fn a_304_without_a_date_is_new() {
     let first = format!(
         "HTTP/1.1 200 OK\r\ndate: {}\r\netag: \"v1\"\r\ncontent-length: 3\r\nconnection: close\r\n\r\none",
-        ago(1000)
+        date(-1000)
     );
     let app = Wire::answering([
         first.leak(),

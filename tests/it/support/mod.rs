@@ -13,7 +13,7 @@ pub use origin::{Origin, reply};
 pub use sidecar::Sidecar;
 pub use wire::Wire;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Nothing in a test takes this long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +23,17 @@ pub async fn cached(lines: &str) -> (Origin, Sidecar) {
     let origin = Origin::start().await;
     let sidecar = Sidecar::before(&origin).route("/**", lines).start().await;
     (origin, sidecar)
+}
+
+/// An HTTP date this many seconds from now.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sidecar under test reads the real clock"
+)]
+pub fn date(offset: i64) -> String {
+    let now = SystemTime::now();
+    let by = Duration::from_secs(offset.unsigned_abs());
+    httpdate::fmt_http_date(if offset < 0 { now - by } else { now + by })
 }
 
 /// Waits for something that must happen, and fails the test if it does not.

@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 /// Gives each connection the next of its answers and closes it; after the last one, connections are refused.
 pub struct Wire {
     pub url: String,
     heads: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
 }
 
 impl Wire {
@@ -17,7 +19,8 @@ impl Wire {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = Arc::clone(&heads);
-        tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
             for (count, answer) in answers.iter().enumerate() {
                 let (mut socket, _) = listener.accept().await.expect("a connection");
                 let mut head = Vec::new();
@@ -35,7 +38,11 @@ impl Wire {
                 socket.write_all(answer.as_bytes()).await.expect("a reader");
             }
         });
-        Self { url, heads }
+        Self {
+            url,
+            heads,
+            _tasks: tasks,
+        }
     }
 
     /// The request heads so far, in lower case.
