@@ -26,6 +26,9 @@ const OVERHEAD: usize = 1024;
 /// What each header field costs besides its text.
 const FIELD_OVERHEAD: usize = 64;
 
+/// What the app says to caches that stand before it, and to no others (RFC 9213).
+const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+
 /// A place in the log of drops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Stamp {
@@ -71,8 +74,12 @@ pub struct Times {
 /// What the rules ask about a response, parsed once.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// `Cache-Control`.
+    /// `CDN-Cache-Control` if the app sent it (RFC 9213), else `Cache-Control`.
     pub directives: ResponseDirectives,
+    /// Whether the app told clients anything about keeping the answer.
+    pub advises_clients: bool,
+    /// Whether the body may not be encoded (RFC 9111 §5.2.2.6).
+    pub no_transform: bool,
     /// `Date`, or when it was received.
     pub date: SystemTime,
     /// `Age`, as caches before the app counted it.
@@ -89,11 +96,24 @@ impl Facts {
     /// Reads the facts of a response head.
     #[must_use]
     pub fn of(headers: &HeaderMap, received: SystemTime) -> Self {
+        let everybody = ResponseDirectives::parse(headers);
+        let expires = date::expires(headers);
+        let advises_clients = everybody.present || expires.is_some();
+        let no_transform = everybody.no_transform;
+        let targeted = ResponseDirectives::parse_field(headers, CDN_CACHE_CONTROL);
+        // RFC 9213 §2.2: what is addressed to this kind of cache replaces what is said to all, Expires included.
+        let (directives, expires) = if targeted.present {
+            (targeted, None)
+        } else {
+            (everybody, expires)
+        };
         Self {
-            directives: ResponseDirectives::parse(headers),
+            directives,
+            advises_clients,
+            no_transform,
             date: date::date(headers, &header::DATE).unwrap_or(received),
             age: date::age(headers).unwrap_or_default(),
-            expires: date::expires(headers),
+            expires,
             last_modified: date::date(headers, &header::LAST_MODIFIED),
             etag: validator::etag(headers),
         }

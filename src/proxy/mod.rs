@@ -33,6 +33,7 @@ use crate::server::Peer;
 use crate::upstream::Upstream;
 
 mod error;
+mod fetch;
 mod forward;
 mod identify;
 mod pass;

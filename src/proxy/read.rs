@@ -3,32 +3,33 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header;
-use http::{Method, Response, StatusCode, request};
+use http::{Response, header, request};
 
-use super::forward::upstream_head;
-use super::pass::encoded_in_passing;
+use super::fetch::order;
 use super::{Answer, Error, Proxy, RouteContext, Seen, Target};
 use crate::body::Body;
 use crate::cache::Lookup;
 use crate::entry::Entry;
-use crate::fill::{Filled, News, Order, variant_rules};
+use crate::fill::variant_rules;
 use crate::identity::Caller;
 use crate::key::{Key, Parts};
-use crate::outcome::{Bypass, Forward, Outcome, Result as Happened, Written};
+use crate::outcome::{Bypass, Forward, Outcome, Written};
+use crate::policy::Scope;
 use crate::policy::reuse::{self, Standing, Verdict};
-use crate::policy::storing::{Sharing, Unstorable};
-use crate::policy::{Scope, validation};
-use crate::respond::{self, Style};
+use crate::policy::storing::Sharing;
+use crate::respond::{self, Style, encode};
+
+/// Bodies up to this many bytes are encoded where they are asked for: that takes less than a hundred microseconds.
+const ENCODED_IN_PLACE: usize = 8 * 1024;
 
 /// A read on its way: the request, whose it is, and under which key.
-struct Reading<'a> {
-    head: &'a request::Parts,
-    seen: &'a Seen<'a>,
-    target: Target<'a>,
-    caller: Option<Caller>,
-    sharing: Sharing,
-    key: Key,
+pub(super) struct Reading<'a> {
+    pub(super) head: &'a request::Parts,
+    pub(super) seen: &'a Seen<'a>,
+    pub(super) target: Target<'a>,
+    pub(super) caller: Option<Caller>,
+    pub(super) sharing: Sharing,
+    pub(super) key: Key,
     now: SystemTime,
 }
 
@@ -77,12 +78,10 @@ impl Proxy {
         };
         let (entry, forward) = self.look(&reading);
         let policy = &reading.target.route.policy;
-        match (
-            reuse::judge(entry.as_deref(), &head.headers, policy, now),
-            entry,
-        ) {
-            (Verdict::Fresh { refresh: false }, Some(entry)) => {
-                Ok(self.hit(&reading, &entry, Outcome::hit, "memory"))
+        let verdict = reuse::judge(entry.as_deref(), &head.headers, policy, now);
+        match (verdict, entry) {
+            (Verdict::Fresh { refresh: false }, Some(entry)) if reading.is_made(&entry) => {
+                Ok(reading.hit(&entry, Outcome::hit, "memory"))
             }
             (verdict, entry) => Box::pin(self.read_slowly(reading, verdict, entry, forward)).await,
         }
@@ -96,27 +95,48 @@ impl Proxy {
         entry: Option<Arc<Entry>>,
         forward: Forward,
     ) -> Result<Answer, Error> {
-        match (verdict, entry) {
-            (Verdict::OnlyIfCached, _) => Err(Error::OnlyIfCached),
-            (Verdict::Fresh { .. }, Some(entry)) => {
-                self.refresh(&reading, &entry);
-                Ok(self.hit(&reading, &entry, Outcome::hit, "memory"))
-            }
-            (Verdict::StaleWhileRevalidate, Some(entry)) => {
-                self.refresh(&reading, &entry);
-                Ok(self.hit(&reading, &entry, Outcome::stale, "updating"))
-            }
-            (Verdict::Stale, Some(entry)) => {
-                Ok(self.hit(&reading, &entry, Outcome::stale, "max-stale"))
-            }
-            (Verdict::Revalidate { if_error }, Some(entry)) => {
-                if if_error && self.shared.tools.fills.failed_recently(&reading.key) {
-                    return Ok(self.hit(&reading, &entry, Outcome::stale, "error"));
+        let Some(entry) = entry else {
+            return match verdict {
+                Verdict::OnlyIfCached => Err(Error::OnlyIfCached),
+                Verdict::Miss
+                | Verdict::Fresh { .. }
+                | Verdict::Stale
+                | Verdict::StaleWhileRevalidate
+                | Verdict::Revalidate { .. } => self.fetch(&reading, None, None, forward).await,
+            };
+        };
+        match verdict {
+            Verdict::Fresh { refresh } => {
+                if refresh {
+                    self.refresh(&reading, &entry);
                 }
+                Ok(self.serve(&reading, &entry, Outcome::hit, "memory").await)
+            }
+            Verdict::StaleWhileRevalidate => {
+                self.refresh(&reading, &entry);
+                Ok(self
+                    .serve(&reading, &entry, Outcome::stale, "updating")
+                    .await)
+            }
+            Verdict::Stale => Ok(self
+                .serve(&reading, &entry, Outcome::stale, "max-stale")
+                .await),
+            Verdict::Revalidate { if_error: true }
+                if self.shared.tools.fills.failed_recently(&reading.key) =>
+            {
+                Ok(self.serve(&reading, &entry, Outcome::stale, "error").await)
+            }
+            Verdict::Revalidate { if_error } => {
+                let forward = if reading.standing(&entry).is_fresh() {
+                    Forward::Request
+                } else {
+                    forward
+                };
                 let fallback = if_error.then(|| Arc::clone(&entry));
                 self.fetch(&reading, Some(entry), fallback, forward).await
             }
-            (_, _) => self.fetch(&reading, None, None, forward).await,
+            Verdict::OnlyIfCached => Err(Error::OnlyIfCached),
+            Verdict::Miss => self.fetch(&reading, None, None, forward).await,
         }
     }
 
@@ -167,27 +187,36 @@ impl Proxy {
         }
     }
 
-    fn hit(
+    /// Answers from an entry, in a coding that may have to be made first.
+    pub(super) async fn serve(
         &self,
         reading: &Reading<'_>,
         entry: &Arc<Entry>,
         outcome: fn(i64, &'static str) -> Outcome,
         detail: &'static str,
     ) -> Answer {
-        let ttl = Standing::of(entry, &reading.target.route.policy, reading.now).ttl();
-        Answer::new(self.from_entry(reading, entry), outcome(ttl, detail))
+        self.make(reading, entry).await;
+        reading.hit(entry, outcome, detail)
     }
 
-    /// The response that an entry gives to this request.
-    fn from_entry(&self, reading: &Reading<'_>, entry: &Entry) -> Response<Body> {
-        let before = entry.weight();
-        let style = style(reading);
-        let head = reading.head;
-        let response = respond::answer(&head.method, &head.headers, entry, &style, reading.now);
-        if entry.weight() != before {
-            self.shared.tools.cache.reweigh(&reading.key);
+    /// Makes the coding that this client should get, if nobody has asked for it before. A large body is encoded off the
+    /// reactor, so that it delays no hit.
+    pub(super) async fn make(&self, reading: &Reading<'_>, entry: &Arc<Entry>) {
+        let Some(coding) = respond::to_make(&reading.head.headers, entry, &reading.style()) else {
+            return;
+        };
+        if entry.body.len() <= ENCODED_IN_PLACE {
+            encode::representation(entry, coding);
+        } else {
+            let entry = Arc::clone(entry);
+            let made = tokio::task::spawn_blocking(move || {
+                encode::representation(&entry, coding);
+            });
+            if let Err(error) = made.await {
+                tracing::error!(%error, "a body could not be encoded");
+            }
         }
-        response
+        self.shared.tools.cache.reweigh(&reading.key);
     }
 
     /// Begins a fill that nobody waits for.
@@ -196,191 +225,50 @@ impl Proxy {
             self.shared.tools.fills.refresh(&Arc::new(order));
         }
     }
+}
 
-    /// Asks the app through a fill. `fallback` answers if the app fails.
-    async fn fetch(
-        &self,
-        reading: &Reading<'_>,
-        prior: Option<Arc<Entry>>,
-        fallback: Option<Arc<Entry>>,
-        forward: Forward,
-    ) -> Result<Answer, Error> {
-        if reading.head.method == Method::HEAD {
-            // What a HEAD brings is no entry, and a whole GET for its sake would be more than was asked.
-            return self
-                .alone(reading, Outcome::forwarded(Happened::Miss, forward))
-                .await;
-        }
-        let Some(order) = order(reading, prior) else {
-            return self.alone(reading, Outcome::bypass(Bypass::Spelling)).await;
-        };
-        let filled = self.shared.tools.fills.join(Arc::new(order)).await;
-        if let (Some(entry), true) = (&fallback, is_failure(&filled)) {
-            return Ok(self.hit(reading, entry, Outcome::stale, "error"));
-        }
-        match filled {
-            Filled::Entry { entry, news } => Ok(self.filled(reading, &entry, news, forward)),
-            Filled::Stream {
-                head,
-                body,
-                joined,
-                queries,
-            } => {
-                let result = if joined {
-                    Happened::Coalesced
-                } else {
-                    Happened::Miss
-                };
-                let outcome = Outcome {
-                    collapsed: joined,
-                    ..Outcome::forwarded(result, forward)
-                };
-                let mut response = Response::new(Body::stream(body));
-                *response.status_mut() = head.status;
-                response.headers_mut().clone_from(&head.headers);
-                if let Some(queries) = queries {
-                    response
-                        .headers_mut()
-                        .insert(reading.seen.live.query_count.clone(), queries);
-                }
-                let compression = style(reading).compression;
-                Ok(Answer::new(
-                    encoded_in_passing(reading.head, response, compression),
-                    outcome,
-                ))
-            }
-            Filled::Private { response, reason } => {
-                let outcome = Outcome {
-                    not_stored: Some(reason),
-                    ..Outcome::forwarded(Happened::Miss, forward)
-                };
-                let compression = style(reading).compression;
-                Ok(Answer::new(
-                    encoded_in_passing(reading.head, response, compression),
-                    outcome,
-                ))
-            }
-            Filled::GoAlone { reason, .. } => {
-                let outcome = Outcome {
-                    not_stored: Some(reason),
-                    ..Outcome::forwarded(Happened::Miss, forward)
-                };
-                self.alone(reading, outcome).await
-            }
-            Filled::Failed(failure) => Err(failure.into()),
+impl<'a> Reading<'a> {
+    /// What of the configuration an answer depends on.
+    pub(super) fn style(&self) -> Style<'a> {
+        let policy = &self.target.route.policy;
+        Style {
+            compression: policy.compress.then_some(&self.seen.live.compression),
+            client_max_age: policy.client_max_age,
+            one_user: self.sharing == Sharing::OneUser,
         }
     }
 
-    /// Answers from what a fill brought.
-    fn filled(
+    /// Whether the coding that this client should get is there.
+    fn is_made(&self, entry: &Entry) -> bool {
+        respond::to_make(&self.head.headers, entry, &self.style()).is_none()
+    }
+
+    /// How an entry stands now.
+    fn standing(&self, entry: &Entry) -> Standing {
+        Standing::of(entry, &self.target.route.policy, self.now)
+    }
+
+    /// Answers from an entry.
+    fn hit(
         &self,
-        reading: &Reading<'_>,
-        entry: &Arc<Entry>,
-        news: News,
-        forward: Forward,
+        entry: &Entry,
+        outcome: fn(i64, &'static str) -> Outcome,
+        detail: &'static str,
     ) -> Answer {
-        let result = match news {
-            News { joined: true, .. } => Happened::Coalesced,
-            News {
-                confirmed: true, ..
-            } => Happened::Revalidated,
-            News { .. } => Happened::Miss,
-        };
-        let outcome = Outcome {
-            stored: news.stored && !news.joined,
-            not_stored: (!news.stored).then_some(Unstorable::Outdated),
-            collapsed: news.joined,
-            forward_status: news.confirmed.then_some(StatusCode::NOT_MODIFIED.as_u16()),
-            ..Outcome::forwarded(result, forward)
-        };
-        let mut response = self.from_entry(reading, entry);
-        if !news.joined && entry.facts.age.is_zero() {
-            // RFC 9111 §5.1: an Age says that the app did not make the answer for this request.
-            response.headers_mut().remove(header::AGE);
-        }
-        if let Some(queries) = news.queries {
-            response
-                .headers_mut()
-                .insert(reading.seen.live.query_count.clone(), queries);
-        }
-        Answer::new(response, outcome)
-    }
-
-    /// Asks the app with the client's own request, conditions and range included.
-    async fn alone(&self, reading: &Reading<'_>, outcome: Outcome) -> Result<Answer, Error> {
-        self.pass(
-            reading.head,
-            Body::empty(),
-            reading.seen,
-            &reading.target,
-            outcome,
+        Answer::new(
+            self.respond(entry),
+            outcome(self.standing(entry).ttl(), detail),
         )
-        .await
     }
-}
 
-/// What of the configuration an answer depends on.
-fn style<'a>(reading: &Reading<'a>) -> Style<'a> {
-    let policy = &reading.target.route.policy;
-    Style {
-        compression: policy.compress.then_some(&reading.seen.live.compression),
-        client_max_age: policy.client_max_age,
-    }
-}
-
-/// Everything a fill needs; `None` when the path has a spelling that not every drop could reach.
-fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<Order> {
-    let Reading {
-        head,
-        seen,
-        target,
-        caller,
-        sharing,
-        key,
-        ..
-    } = reading;
-    let route = seen.live.table.routes().get(target.index?)?;
-    let user = caller.map(|caller| caller.user.to_hex());
-    let tags = seen
-        .live
-        .table
-        .entry_tags(route, target.path, &target.captures, user.as_deref())?;
-    let mut sent = upstream_head(head, &seen.client, false);
-    sent.method = Method::GET;
-    for name in &validation::CONDITIONS {
-        sent.headers.remove(name);
-    }
-    // One canonical body is stored; the clients' codings are made of it.
-    sent.headers.insert(
-        header::ACCEPT_ENCODING,
-        header::HeaderValue::from_static("identity"),
-    );
-    let needs_whole = validation::CONDITIONS
-        .iter()
-        .any(|name| head.headers.contains_key(name));
-    Some(Order {
-        key: key.clone(),
-        head: sent,
-        asked: head.headers.clone(),
-        policy: Arc::clone(&target.route.policy),
-        credentials: Arc::clone(&seen.live.identity.from),
-        sharing: *sharing,
-        tags,
-        writes: target.route.writes,
-        prior,
-        needs_whole,
-        query_count: seen.live.query_count.clone(),
-        metrics: Arc::clone(&target.route.metrics),
-    })
-}
-
-/// Whether the app failed in a way that `stale-if-error` is for (RFC 5861 §4).
-fn is_failure(filled: &Filled) -> bool {
-    let failed = |status: StatusCode| matches!(status.as_u16(), 500 | 502 | 503 | 504);
-    match filled {
-        Filled::Failed(_) => true,
-        Filled::Private { response, .. } => failed(response.status()),
-        Filled::GoAlone { status, .. } => status.is_some_and(failed),
-        Filled::Entry { .. } | Filled::Stream { .. } => false,
+    /// The response that an entry gives to this request.
+    pub(super) fn respond(&self, entry: &Entry) -> Response<Body> {
+        respond::answer(
+            &self.head.method,
+            &self.head.headers,
+            entry,
+            &self.style(),
+            self.now,
+        )
     }
 }

@@ -52,14 +52,27 @@ impl Config {
     /// Whether answers with this head may be encoded at all; then `Vary: Accept-Encoding` belongs on each of them.
     #[must_use]
     pub fn applies(&self, status: StatusCode, headers: &HeaderMap, length: Option<u64>) -> bool {
+        self.may_apply(status, length)
+            && !headers.contains_key(header::CONTENT_ENCODING)
+            && self.is_listed(headers)
+            && !ResponseDirectives::parse(headers).no_transform
+    }
+
+    /// Whether an entry's answers may be encoded.
+    #[must_use]
+    pub fn applies_to(&self, entry: &Entry) -> bool {
+        self.may_apply(entry.status, Some(entry.body.len() as u64))
+            && !entry.headers.contains_key(header::CONTENT_ENCODING)
+            && self.is_listed(&entry.headers)
+            && !entry.facts.no_transform
+    }
+
+    fn may_apply(&self, status: StatusCode, length: Option<u64>) -> bool {
         let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         !self.encodings.is_empty()
             && !bodiless
             && status != StatusCode::PARTIAL_CONTENT
             && length.is_none_or(|length| length >= self.min_size)
-            && !headers.contains_key(header::CONTENT_ENCODING)
-            && self.is_listed(headers)
-            && !ResponseDirectives::parse(headers).no_transform
     }
 
     fn is_listed(&self, headers: &HeaderMap) -> bool {

@@ -26,6 +26,40 @@ pub struct Style<'a> {
     pub compression: Option<&'a encode::Config>,
     /// The `max-age` told to clients when the app said nothing.
     pub client_max_age: Duration,
+    /// Whether the answer is one user's own: then what clients are told is not for caches on the way.
+    pub one_user: bool,
+}
+
+/// Which coding a client should get.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wanted {
+    /// The canonical body; whether other clients may get another coding.
+    Canonical { varies: bool },
+    /// This coding, if it makes the body smaller.
+    Coded(Coding),
+    /// The client accepts nothing that there is.
+    Nothing,
+}
+
+/// The coding that has to be made before this request is answered, if there is one: [`answer`] itself makes none, so that
+/// whoever calls it may do the work elsewhere.
+#[must_use]
+pub fn to_make(request: &HeaderMap, entry: &Entry, style: &Style<'_>) -> Option<Coding> {
+    match wanted(request, entry, style) {
+        Wanted::Coded(coding) if entry.known_encoding(coding).is_none() => Some(coding),
+        Wanted::Coded(_) | Wanted::Canonical { .. } | Wanted::Nothing => None,
+    }
+}
+
+fn wanted(request: &HeaderMap, entry: &Entry, style: &Style<'_>) -> Wanted {
+    let Some(config) = style.compression.filter(|config| config.applies_to(entry)) else {
+        return Wanted::Canonical { varies: false };
+    };
+    match config.choose(request) {
+        None => Wanted::Nothing,
+        Some(Coding::Identity) => Wanted::Canonical { varies: true },
+        Some(coding) => Wanted::Coded(coding),
+    }
 }
 
 /// One representation of an entry.
@@ -92,27 +126,20 @@ fn choose<'a>(request: &HeaderMap, entry: &'a Entry, style: &Style<'_>) -> Optio
         etag: entry.etag.as_ref(),
         varies,
     };
-    let length = Some(entry.body.len() as u64);
-    let Some(config) = style
-        .compression
-        .filter(|config| config.applies(entry.status, &entry.headers, length))
-    else {
-        return Some(canonical(false));
-    };
-    let coding = config.choose(request)?;
-    // A range counts bytes of the representation; clients mean those they would have got without it.
-    if coding == Coding::Identity {
-        return Some(canonical(true));
+    match wanted(request, entry, style) {
+        Wanted::Nothing => None,
+        Wanted::Canonical { varies } => Some(canonical(varies)),
+        // A range counts bytes of the representation; clients mean those they would have got without it.
+        Wanted::Coded(coding) => Some(match entry.known_encoding(coding).flatten() {
+            None => canonical(true),
+            Some(encoded) => Chosen {
+                coding,
+                body: &encoded.body,
+                etag: encoded.etag.as_ref(),
+                varies: true,
+            },
+        }),
     }
-    Some(match encode::representation(entry, coding) {
-        None => canonical(true),
-        Some(encoded) => Chosen {
-            coding,
-            body: &encoded.body,
-            etag: encoded.etag.as_ref(),
-            varies: true,
-        },
-    })
 }
 
 fn whole_or_part(
@@ -219,9 +246,9 @@ fn not_acceptable() -> Response<Body> {
 
 /// What a client may keep for itself: what the app said, else what the route says.
 fn advise_client(headers: &mut HeaderMap, entry: &Entry, style: &Style<'_>) {
-    let said = entry.facts.directives.present || entry.facts.expires.is_some();
-    if !said && style.client_max_age > Duration::ZERO {
-        let text = format!("max-age={}", style.client_max_age.as_secs());
+    if !entry.facts.advises_clients && style.client_max_age > Duration::ZERO {
+        let private = if style.one_user { "private, " } else { "" };
+        let text = format!("{private}max-age={}", style.client_max_age.as_secs());
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(header::CACHE_CONTROL, value);
         }
