@@ -66,8 +66,19 @@ impl Call {
         open.read().await
     }
 
+    /// Sends it while the test goes on, to a sidecar that may end meanwhile: `None` when no answer comes. Aborting it
+    /// hangs up.
+    #[expect(clippy::disallowed_methods, reason = "the test holds the task")]
+    pub fn in_background(self) -> tokio::task::JoinHandle<Option<Reply>> {
+        tokio::spawn(async { Some(self.try_open().await.ok()?.read().await) })
+    }
+
     /// Sends it and waits for the answer's head only. Dropping what comes back hangs up.
     pub async fn open(self) -> Open {
+        self.try_open().await.expect("an answer")
+    }
+
+    async fn try_open(self) -> hyper::Result<Open> {
         let stream = TcpStream::connect(&self.address)
             .await
             .expect("the sidecar listens");
@@ -88,16 +99,14 @@ impl Call {
             self.request.header("host", "shop.example")
         };
         let request = request.body(Full::new(self.body)).expect("a request");
-        let response = soon("an answer", sender.send_request(request))
-            .await
-            .expect("an answer");
+        let response = soon("an answer", sender.send_request(request)).await?;
         let (head, body) = response.into_parts();
-        Open {
+        Ok(Open {
             status: head.status,
             headers: head.headers,
             body: Some(body),
             connection,
-        }
+        })
     }
 }
 

@@ -218,7 +218,12 @@ impl Gate {
 impl Origin {
     /// An origin that answers 404 until told otherwise.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// The same, at this address.
+    pub async fn listen(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             always: Mutex::default(),
