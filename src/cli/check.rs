@@ -4,44 +4,40 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, colour, complain, load, say};
+use super::{Failure, colour, complain, config_path, counted, load, memory, say};
 use crate::config::Environment;
-use crate::units;
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
-    /// The configuration file.
-    #[arg(value_name = "FILE", default_value = "proxy.toml")]
-    file: PathBuf,
+    /// The configuration file [default: $REPRISE_CONFIG, else proxy.toml].
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Fail on warnings too.
     #[arg(long)]
     deny_warnings: bool,
 }
 
 pub(super) fn check(check: &Check, environment: &Environment) -> Result<(), Failure> {
-    let loaded = load(&check.file, environment)?;
+    let file = config_path(check.file.as_deref(), environment);
+    let loaded = load(&file, environment)?;
     for warning in &loaded.warnings {
         complain(&warning.render(colour()));
     }
+    let warnings = counted(loaded.warnings.len(), "warning");
+    let file = file.display();
+    if check.deny_warnings && !loaded.warnings.is_empty() {
+        let message = format!("error: {file}: {warnings}, and --deny-warnings is given");
+        return Err(Failure::Configuration(message));
+    }
     let rules = &loaded.config.rules;
-    let memory = match loaded.config.memory.max_size {
-        crate::config::MaxSize::Auto => "auto".to_owned(),
-        crate::config::MaxSize::Bytes(bytes) => units::format_size(bytes),
-    };
     say(&format!(
-        "{}: ok: {} routes, {} write rules, memory {memory}",
-        check.file.display(),
-        rules.routes().len(),
-        rules.writes().len(),
+        "{file}: ok: {}, {}, memory {}",
+        counted(rules.routes().len(), "route"),
+        counted(rules.writes().len(), "write rule"),
+        memory(&loaded.config),
     ));
     for notice in &loaded.notices {
         say(&format!("note: {notice}"));
-    }
-    if check.deny_warnings && !loaded.warnings.is_empty() {
-        return Err(Failure::Configuration(format!(
-            "{} warnings are denied",
-            loaded.warnings.len()
-        )));
     }
     Ok(())
 }

@@ -44,10 +44,10 @@ pub(super) fn demo(demo: &Demo, environment: &Environment) -> Result<(), Failure
         None => config::parse("proxy.toml", PROXY_TOML, &environment)
             .map_err(|failure| Failure::Configuration(failure.render(super::colour())))?,
     };
-    logging::start(&Log {
+    let _logging = logging::start(&Log {
         format: LogFormat::Text,
-        filter: "warn".to_owned(),
-        ..loaded.config.log.clone()
+        filter: environment.log.unwrap_or_else(|| "warn".to_owned()),
+        access: loaded.config.log.access,
     })?;
     let runtime = runtime(loaded.config.server.workers)?;
     let result = runtime.block_on(serve(demo, loaded.config));
@@ -121,7 +121,7 @@ Probes and metrics are at http://{admin}. Ctrl-C drains and stops.
 
 Try, in another terminal:
 
-  1. The same question twice: the app's {queries} the first time, memory the second.
+  1. The same question twice: the app's queries the first time, memory the second.
      curl -si http://{here}/api/showtimes/5/availability/
 
   2. A booking: it drops what shows those seats, before you have its answer.
@@ -132,7 +132,6 @@ Try, in another terminal:
      curl -si http://{here}/api/showtimes/5/availability/
 
 X-Cache and Cache-Status say what happened, X-Query-Count how many queries the app made for it.
-",
-        queries = "queries",
+"
     ));
 }

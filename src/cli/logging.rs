@@ -1,5 +1,9 @@
 //! Logging: one line per event on standard error, JSON for machines or text for people.
+//!
+//! A thread of its own writes the lines. A request never waits for whoever reads them: when they are not read, lines
+//! are lost and counted.
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -7,8 +11,25 @@ use crate::config::{Log, LogFormat};
 
 use super::{Failure, colour};
 
-/// Starts logging for the process.
-pub(super) fn start(log: &Log) -> Result<(), Failure> {
+/// How many lines wait to be written.
+const WAITING_LINES: usize = 8 * 1024;
+
+/// Logging under way: what is waiting is written when it is dropped.
+#[derive(Debug)]
+pub(super) struct Logging {
+    lost: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Logging {
+    /// How many lines were lost because nobody read them.
+    pub(super) fn lost(&self) -> usize {
+        self.lost.dropped_lines()
+    }
+}
+
+/// Starts logging for the process, until what is returned is dropped.
+pub(super) fn start(log: &Log) -> Result<Logging, Failure> {
     let directives = if log.access {
         format!("{},access=info", log.filter)
     } else {
@@ -20,9 +41,17 @@ pub(super) fn start(log: &Log) -> Result<(), Failure> {
         .map_err(|error| {
             Failure::Configuration(format!("[log] level \"{}\": {error}", log.filter))
         })?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .finish(std::io::stderr());
+    let logging = Logging {
+        lost: writer.error_counter(),
+        _writer: guard,
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(writer);
     let started = match log.format {
         LogFormat::Json => builder
             .json()
@@ -35,5 +64,6 @@ pub(super) fn start(log: &Log) -> Result<(), Failure> {
             .compact()
             .try_init(),
     };
-    started.map_err(|error| Failure::Failed(error.to_string()))
+    started.map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(logging)
 }

@@ -1,11 +1,13 @@
 //! The command line: one file per command, and the exit codes.
 
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Environment, Loaded};
+use crate::config::{self, Config, Environment, Loaded, MaxSize};
+use crate::units;
 
 mod check;
 mod demo;
@@ -39,6 +41,7 @@ enum Command {
     #[command(after_help = "Example:  reprise run --config proxy.toml")]
     Run(ConfigFile),
     /// Try it: the sidecar with the shipped proxy.toml in front of a small booking app, in this one process.
+    #[command(after_help = "Example:  reprise demo --listen 127.0.0.1:0 --admin 127.0.0.1:0")]
     Demo(demo::Demo),
     /// Check a configuration: every error at once, with line, column and a suggestion.
     #[command(after_help = "Example:  reprise check proxy.toml --deny-warnings")]
@@ -87,8 +90,7 @@ pub fn main() -> ExitCode {
 
 impl ConfigFile {
     fn path(&self, environment: &Environment) -> PathBuf {
-        let named = self.config.clone().or_else(|| environment.config.clone());
-        named.unwrap_or_else(|| PathBuf::from("proxy.toml"))
+        config_path(self.config.as_deref(), environment)
     }
 
     fn load(&self, environment: &Environment) -> Result<Loaded, Failure> {
@@ -96,9 +98,37 @@ impl ConfigFile {
     }
 }
 
-fn load(path: &std::path::Path, environment: &Environment) -> Result<Loaded, Failure> {
-    config::load(path, environment)
-        .map_err(|failure| Failure::Configuration(failure.render(colour())))
+/// The file that the command line names, else the environment, else the one in this directory.
+fn config_path(named: Option<&Path>, environment: &Environment) -> PathBuf {
+    let named = named.or(environment.config.as_deref());
+    named.unwrap_or(Path::new("proxy.toml")).to_owned()
+}
+
+fn load(path: &Path, environment: &Environment) -> Result<Loaded, Failure> {
+    config::load(path, environment).map_err(|failure| {
+        let mut message = failure.render(colour());
+        if matches!(&failure, config::Failure::Unreadable(error, _) if error.kind() == ErrorKind::NotFound)
+        {
+            message.push_str(
+                "\nhelp: name the file on the command line or in REPRISE_CONFIG; `reprise demo` runs without one",
+            );
+        }
+        Failure::Configuration(message)
+    })
+}
+
+/// How much memory the cache may take, for people.
+fn memory(config: &Config) -> String {
+    match config.memory.max_size {
+        MaxSize::Auto => "auto".to_owned(),
+        MaxSize::Bytes(bytes) => units::format_size(bytes),
+    }
+}
+
+/// `1 route`, `2 routes`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 /// Whether messages are coloured: only for a person.
@@ -107,18 +137,12 @@ fn colour() -> bool {
     std::io::stderr().is_terminal()
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a command's messages go to the terminal"
-)]
+/// Writes a message. A terminal that is gone is no reason to fail, or to panic as `eprintln!` does.
 fn complain(message: &str) {
-    eprintln!("{}", message.trim_end());
+    let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "a command's results go to the terminal"
-)]
+/// Writes a result. A pipe whose reader has left (`| head`) is no reason to fail, or to panic as `println!` does.
 fn say(message: &str) {
-    println!("{message}");
+    let _ = writeln!(std::io::stdout(), "{message}");
 }

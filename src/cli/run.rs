@@ -1,30 +1,21 @@
 //! `reprise run`: load, build, serve, drain.
 
 use std::future::Future;
+use std::path::Path;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigFile, Failure, complain, logging};
+use super::{ConfigFile, Failure, logging, memory};
 use crate::app::{App, Summary};
 use crate::config::{Config, Environment, Loaded};
 
 pub(super) fn run(file: &ConfigFile, environment: &Environment) -> Result<(), Failure> {
     let loaded = file.load(environment)?;
-    logging::start(&loaded.config.log)?;
-    let Loaded {
-        config,
-        warnings,
-        notices,
-    } = loaded;
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
-    for notice in &notices {
-        tracing::info!("{notice}");
-    }
-    let runtime = runtime(config.server.workers)?;
-    let summary = runtime.block_on(serve(config))?;
+    let logging = logging::start(&loaded.config.log)?;
+    introduce(&file.path(environment), &loaded);
+    let runtime = runtime(loaded.config.server.workers)?;
+    let summary = runtime.block_on(serve(loaded.config))?;
     // A second signal left tasks behind; nobody waits for them any more.
     runtime.shutdown_background();
     if let Some(summary) = summary {
@@ -32,10 +23,31 @@ pub(super) fn run(file: &ConfigFile, environment: &Environment) -> Result<(), Fa
             served = summary.served,
             hits = summary.hits,
             cut = summary.cut,
+            log_lines_lost = logging.lost(),
             "stopped"
         );
     }
     Ok(())
+}
+
+/// Says what is about to run, and what of its configuration should be known.
+fn introduce(path: &Path, loaded: &Loaded) {
+    let config = &loaded.config;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %path.display(),
+        routes = config.rules.routes().len(),
+        writes = config.rules.writes().len(),
+        memory = memory(config),
+        "starting"
+    );
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Each is about something that an operator may believe in and that is not so.
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
 }
 
 async fn serve(config: Config) -> Result<Option<Summary>, Failure> {
@@ -75,7 +87,7 @@ where
     tokio::select! {
         summary = &mut running => Some(summary),
         () = signals.next() => {
-            complain("reprise: ended at once by a second signal");
+            tracing::warn!("ended at once by a second signal");
             None
         }
     }

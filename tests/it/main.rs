@@ -2,7 +2,10 @@
 
 mod support;
 
+mod cli; // commands, exit codes, the environment, what `run` says and does at start
 mod conditional; // preconditions of clients, answered from the cache
+mod config_files; // `check`: every error at once, with its place and what to write
+mod demo; // `reprise demo` keeps the promises that it prints
 mod encoding; // codings: chosen, made, undone
 mod freshness; // how long an answer is fresh, and what it says of its age
 mod ranges; // parts of an entry
