@@ -23,6 +23,20 @@ const SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
 const QUERIES: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
+/// The kinds of failed exchanges with the app.
+const UPSTREAM_ERRORS: [&str; 9] = [
+    "connect",
+    "connect_timeout",
+    "timeout",
+    "reset",
+    "protocol",
+    "saturated",
+    "request_body",
+    "truncated",
+    "stalled",
+];
+/// The codings that the proxy sends, in the order of their index.
+const ENCODINGS: [&str; 4] = ["identity", "gzip", "br", "zstd"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Every metric, and the registry they are exported from.
@@ -37,8 +51,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Whether the last exchange with the app succeeded.
     pub upstream_up: IntGauge,
+    /// The container's memory limit.
+    pub memory_limit: IntGauge,
     upstream_errors: IntCounterVec,
-    response_bytes: IntCounterVec,
+    response_bytes: [IntCounter; ENCODINGS.len()],
     families: RouteFamilies,
 }
 
@@ -118,6 +134,19 @@ impl Metrics {
             &["version"],
         )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let upstream_errors = made.counters(
+            "reprise_upstream_errors_total",
+            "Exchanges with the app that failed, by kind.",
+            &["kind"],
+        )?;
+        for kind in UPSTREAM_ERRORS {
+            upstream_errors.with_label_values(&[kind]);
+        }
+        let response_bytes = made.counters(
+            "reprise_response_bytes_total",
+            "Body bytes sent from the cache, by content coding.",
+            &["encoding"],
+        )?;
         let metrics = Self {
             cache: Arc::new(CacheMetrics::new(&made)?),
             coherence: Arc::new(CoherenceMetrics::new(&made)?),
@@ -129,16 +158,12 @@ impl Metrics {
                 "reprise_upstream_up",
                 "1 if the app answered last time, 0 if not.",
             )?,
-            upstream_errors: made.counters(
-                "reprise_upstream_errors_total",
-                "Exchanges with the app that failed, by kind.",
-                &["kind"],
+            memory_limit: made.gauge(
+                "reprise_memory_limit_bytes",
+                "The container's memory limit; 0 if it has none.",
             )?,
-            response_bytes: made.counters(
-                "reprise_response_bytes_total",
-                "Body bytes sent from the cache, by content coding.",
-                &["encoding"],
-            )?,
+            upstream_errors,
+            response_bytes: ENCODINGS.map(|coding| response_bytes.with_label_values(&[coding])),
             families: RouteFamilies::new(&made)?,
             registry,
         };
@@ -158,10 +183,11 @@ impl Metrics {
         self.upstream_errors.with_label_values(&[kind])
     }
 
-    /// The counter of bytes sent in one coding.
-    #[must_use]
-    pub fn response_bytes(&self, encoding: &str) -> IntCounter {
-        self.response_bytes.with_label_values(&[encoding])
+    /// Counts body bytes sent from the cache; codings go by their index.
+    pub fn sent(&self, coding: usize, bytes: u64) {
+        if let Some(counter) = self.response_bytes.get(coding) {
+            counter.inc_by(bytes);
+        }
     }
 
     /// Everything, in Prometheus' text format 0.0.4.

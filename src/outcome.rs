@@ -64,6 +64,12 @@ impl Result {
         }
     }
 
+    /// Whether the bytes of the answer were stored before the request came.
+    #[must_use]
+    pub const fn from_cache(self) -> bool {
+        matches!(self, Self::Hit | Self::Stale | Self::Revalidated)
+    }
+
     /// Its place in [`Result::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{self, HeaderName};
 use http::{Method, Request, Response, request};
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -20,13 +20,14 @@ use crate::body::Body;
 use crate::cache::Cache;
 use crate::coherence::{Coherence, Writes};
 use crate::fill::Fills;
+use crate::headers::coding::Coding;
 use crate::headers::hop_by_hop;
 use crate::identity::{Credential, IdentityKey};
 use crate::key::{self, KeyHasher, QueryRules};
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::outcome::{Bypass, Forward, Outcome, Result as Happened};
 use crate::pattern::Captures;
-use crate::policy::{Mode, Policy, Scope, StatusHeaders, invalidation};
+use crate::policy::{Mode, Policy, Scope, invalidation};
 use crate::respond::encode;
 use crate::route::Table;
 use crate::server::Peer;
@@ -38,16 +39,13 @@ mod forward;
 mod identify;
 mod pass;
 mod read;
+mod tell;
 mod write;
 
 pub use error::Error;
 pub use identify::{Lookup, LookupConfig};
 
 use forward::Client;
-
-const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-response-time");
 
 /// The rules of the moment: everything a request takes one snapshot of.
 #[derive(Debug)]
@@ -232,8 +230,10 @@ impl Proxy {
             answer,
             &Finish {
                 live: &live,
+                tools: &self.shared.tools,
                 route,
                 head: &head,
+                client: &seen.client,
                 started,
             },
         )
@@ -385,14 +385,19 @@ impl Answer {
     }
 
     fn failed(error: &Error) -> Self {
-        let outcome = match error {
-            Error::OnlyIfCached => Outcome::forwarded(Happened::Miss, Forward::Request),
+        let result = match error {
+            Error::OnlyIfCached => Happened::Miss,
             Error::Upstream(_)
             | Error::Aborted
             | Error::TooLarge { .. }
             | Error::SlowBody
             | Error::HungUp
-            | Error::Connect => Outcome::new(Happened::Bypass),
+            | Error::Connect => Happened::Bypass,
+        };
+        // No `Cache-Status` is made of it; the log says why.
+        let outcome = Outcome {
+            detail: Some(tell::reason(error)),
+            ..Outcome::new(result)
         };
         Self {
             response: error.response(),
@@ -426,10 +431,13 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// Everything about a request that its answer is told with.
 struct Finish<'a> {
     live: &'a Live,
+    tools: &'a Tools,
     route: &'a RouteContext,
     head: &'a request::Parts,
+    client: &'a Client<'a>,
     started: Instant,
 }
 
@@ -441,80 +449,25 @@ fn finish(answer: Answer, of: &Finish<'_>) -> Response<Body> {
         own,
     } = answer;
     let elapsed = of.started.elapsed();
-    let status = response.status().as_u16();
-    of.route.metrics.answered(status, outcome.result);
-    of.route.metrics.duration.observe(elapsed.as_secs_f64());
-    if of.route.policy.status_headers != StatusHeaders::Off {
-        let headers = response.headers_mut();
-        headers.insert(X_CACHE, HeaderValue::from_static(outcome.result.as_str()));
-        if !own {
-            // Appended: caches before this one, near the app, have written theirs (RFC 9211 §2).
-            headers.append(CACHE_STATUS, outcome.cache_status());
-        }
-        headers.insert(X_RESPONSE_TIME, milliseconds(elapsed));
+    let metrics = &of.route.metrics;
+    metrics.answered(response.status().as_u16(), outcome.result);
+    metrics.duration.observe(elapsed.as_secs_f64());
+    if of.head.method != Method::HEAD && outcome.result.from_cache() {
+        count_bytes(&response, &of.tools.metrics);
     }
+    tell::headers(of, response.headers_mut(), (&outcome, own), elapsed);
     if of.live.access_log {
-        log(of, status, &outcome, elapsed);
+        tell::log(of, &response, &outcome, elapsed);
     }
     response
 }
 
-/// `0.412ms`, written without the machinery of `format!`.
-fn milliseconds(elapsed: std::time::Duration) -> HeaderValue {
-    let micros = elapsed.as_micros();
-    let mut text = [0_u8; 24];
-    let mut at = text.len();
-    let mut put = |byte: u8| {
-        at -= 1;
-        text[at] = byte;
-    };
-    put(b's');
-    put(b'm');
-    let mut rest = u64::try_from(micros).unwrap_or(u64::MAX);
-    let mut digits = 0;
-    while rest > 0 || digits < 4 {
-        if digits == 3 {
-            put(b'.');
-        }
-        put(b'0' + u8::try_from(rest % 10).unwrap_or_default());
-        rest /= 10;
-        digits += 1;
-        if digits > 18 {
-            break;
-        }
-    }
-    HeaderValue::from_bytes(&text[at..]).unwrap_or(HeaderValue::from_static("0ms"))
-}
-
-fn log(of: &Finish<'_>, status: u16, outcome: &Outcome, elapsed: std::time::Duration) {
-    tracing::info!(
-        target: "access",
-        route = &*of.route.name,
-        method = %of.head.method,
-        path = of.head.uri.path(),
-        status,
-        result = outcome.result.label(),
-        reason = outcome.reason(),
-        ttl = outcome.ttl,
-        dur_ms = elapsed.as_secs_f64() * 1000.0,
+fn count_bytes(response: &Response<Body>, metrics: &Metrics) {
+    let coding = response.headers().get(header::CONTENT_ENCODING);
+    let coding = coding.and_then(|coding| Coding::from_token(coding.to_str().ok()?));
+    let bytes = http_body::Body::size_hint(response.body()).exact();
+    metrics.sent(
+        coding.unwrap_or(Coding::Identity).index(),
+        bytes.unwrap_or(0),
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn response_times_are_written_in_milliseconds() {
-        for (micros, expected) in [
-            (0, "0.000ms"),
-            (7, "0.007ms"),
-            (412, "0.412ms"),
-            (1_000, "1.000ms"),
-            (1_234_567, "1234.567ms"),
-        ] {
-            assert_eq!(milliseconds(Duration::from_micros(micros)), expected);
-        }
-    }
 }

@@ -13,4 +13,5 @@ mod reuse; // what a request's own directives and method change
 mod smoke; // the vocabulary itself, and the shortest path
 mod stale; // what is served when it is no longer fresh
 mod storing; // what is stored and what is not
+mod telling; // headers, metrics and log tell one story, and no secrets
 mod validation; // asking the app whether an entry still holds
