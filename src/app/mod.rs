@@ -94,6 +94,10 @@ impl App {
     /// The first thing that cannot be had.
     pub fn build(config: Config) -> Result<Self, Error> {
         let metrics = Metrics::new().map_err(|error| Error::Internal(error.to_string()))?;
+        let limit = limits::memory_limit().unwrap_or_default();
+        metrics
+            .memory_limit
+            .set(i64::try_from(limit).unwrap_or(i64::MAX));
         let listeners = config.server.listen.iter().map(Listener::bind);
         let listeners = listeners
             .collect::<Result<Vec<_>, _>>()
@@ -179,6 +183,7 @@ impl App {
         background.spawn(tick(self.tools.clone()));
 
         shutdown.await;
+        let deadline = Instant::now() + self.server.drain_timeout;
         self.draining.store(true, Ordering::Release);
         tracing::info!("draining: running requests are finished, new connections are refused");
         drop(stop);
@@ -186,14 +191,15 @@ impl App {
         while let Some(drained) = serving.join_next().await {
             cut += drained.map_or(0, |drained| drained.cut);
         }
-        // Writes and fills of clients that have left; they have their own time limits, and the drain has one too.
-        if tokio::time::timeout(self.server.drain_timeout, self.proxy.drain())
-            .await
-            .is_err()
-        {
+        // Writes and fills of clients that have left, in what is left of the time: the orchestrator counts from the
+        // signal, and an app that hangs must not hold the process.
+        let rest = async {
+            self.proxy.drain().await;
+            self.tools.upstream.drain().await;
+        };
+        if tokio::time::timeout_at(deadline, rest).await.is_err() {
             tracing::warn!("exchanges with the app are cut off: the drain's time is over");
         }
-        self.tools.upstream.drain().await;
         drop(stop_admin);
         summary(&self.proxy, cut)
     }

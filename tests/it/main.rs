@@ -10,6 +10,7 @@ mod encoding; // codings: chosen, made, undone
 mod freshness; // how long an answer is fresh, and what it says of its age
 mod ranges; // parts of an entry
 mod reuse; // what a request's own directives and method change
+mod shutdown; // signals, draining, and what may be lost (nothing)
 mod smoke; // the vocabulary itself, and the shortest path
 mod stale; // what is served when it is no longer fresh
 mod storing; // what is stored and what is not
