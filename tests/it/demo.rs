@@ -44,7 +44,7 @@ async fn the_three_commands_do_what_is_said_about_them() {
 
 #[tokio::test]
 async fn the_environments_app_is_not_the_demos() {
-    let desk = Desk::new().set("REPRISE_UPSTREAM_URL", "http://127.0.0.1:9");
+    let desk = Desk::new().set("REPRISE_UPSTREAM_URL", "app:8000");
     let mut demo = desk.start(&ARGUMENTS);
     demo.line("X-Cache and Cache-Status").await;
     let calls = printed(&demo.lines());

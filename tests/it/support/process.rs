@@ -56,8 +56,13 @@ impl Desk {
 
     /// Writes a file.
     pub fn file(self, name: &str, text: &str) -> Self {
-        std::fs::write(self.directory.join(name), text).expect("a file");
+        std::fs::write(self.path(name), text).expect("a file");
         self
+    }
+
+    /// Where a file is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     /// Sets a variable.
@@ -144,11 +149,6 @@ impl Process {
         process
     }
 
-    /// Its id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits for a line with this text.
     pub async fn line(&mut self, text: &str) -> String {
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
@@ -206,7 +206,7 @@ impl Process {
 
     /// Sends it a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.id().to_string();
+        let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -s {name}");
     }
