@@ -147,9 +147,31 @@ fn what_cannot_be_read_as_text_is_named() {
         .says(&["error: . cannot be read: Is a directory"]);
 }
 
+/// The caret's line used to show it: to the build log, and to the pod's.
 #[test]
-fn a_password_in_a_url_is_refused_and_not_shown_in_the_message() {
-    let text = format!("{UPSTREAM}[redis]\nurl = \"redis://:hunter2@redis:6379/3\"\n");
-    let ended = Desk::with(&text).run(&["check"]);
-    ended.exits(78).says(&["password_env", "proxy.toml:4:7"]);
+fn a_password_in_a_url_is_refused_and_not_shown() {
+    for (text, place) in [
+        ("[redis]\nurl = \"redis://:hunter2@redis:6379/3\"\n", "4:7"),
+        ("[redis]\nurl = \"http://me:hunter2@redis\"\n", "4:7"),
+        ("[redis]\nsession_url = \"redis://:hunter2@r/2\"\n", "4:15"),
+        ("[coherence]\nurl = \"redis://:hunter2@r/2\"\n", "4:7"),
+        ("[cache]\nurl = \"http://me:hunter2@r/2\"\n", "4:1"),
+    ] {
+        let ended = Desk::with(&format!("{UPSTREAM}{text}")).run(&["check"]);
+        ended.exits(78).says(&[&format!("proxy.toml:{place}\n")]);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    }
+    let upstream = Desk::with("[upstream]\nurl = \"http://me:hunter2@app\"\n").run(&["check"]);
+    assert!(
+        !upstream.exits(78).stderr.contains("hunter2"),
+        "{}",
+        upstream.stderr
+    );
+    let variable = Desk::with("").set("REPRISE_UPSTREAM_URL", "http://me:hunter2@app");
+    let variable = variable.run(&["check"]);
+    assert!(
+        !variable.exits(78).stderr.contains("hunter2"),
+        "{}",
+        variable.stderr
+    );
 }
