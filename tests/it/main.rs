@@ -8,6 +8,8 @@ mod config_files; // `check`: every error at once, with its place and what to wr
 mod demo; // `reprise demo` keeps the promises that it prints
 mod encoding; // codings: chosen, made, undone
 mod freshness; // how long an answer is fresh, and what it says of its age
+mod limits; // what is too large or too many, and an app that cannot be reached
+mod passing; // both protocols, every transport, bodies as they stream
 mod ranges; // parts of an entry
 mod reuse; // what a request's own directives and method change
 mod shutdown; // signals, draining, and what may be lost (nothing)
@@ -15,4 +17,6 @@ mod smoke; // the vocabulary itself, and the shortest path
 mod stale; // what is served when it is no longer fresh
 mod storing; // what is stored and what is not
 mod telling; // headers, metrics and log tell one story, and no secrets
+mod timeouts; // every wait has an end
 mod validation; // asking the app whether an entry still holds
+mod vary; // the secondary key

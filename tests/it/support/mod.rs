@@ -7,12 +7,13 @@ pub mod client;
 pub mod origin;
 pub mod process;
 pub mod sidecar;
+pub mod line;
 pub mod wire;
 
 pub use client::Reply;
 pub use origin::{Origin, reply};
 pub use process::{Desk, Process};
-pub use sidecar::Sidecar;
+pub use sidecar::{Plan, Sidecar};
 pub use wire::Wire;
 
 use std::time::{Duration, SystemTime};
