@@ -1,4 +1,4 @@
-//! The body of a response, which holds its connection until it ends.
+//! A response: whether its head can be believed, and its body, which holds its connection until it ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{StatusCode, Version, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -15,6 +17,35 @@ use crate::body::BoxError;
 
 use super::error::{Error, Kind};
 use super::pool::Lease;
+
+/// Whether a response's head can be taken for what it says. Nobody switches protocols unasked; and hyper undoes
+/// `chunked` alone, so that any other transfer coding would be passed on as if it were the content.
+pub(super) fn is_sound(status: StatusCode, headers: &HeaderMap, asked_to_switch: bool) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coded = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
+    };
+    !coded && (asked_to_switch || status != StatusCode::SWITCHING_PROTOCOLS)
+}
+
+/// Takes out a length that the chunks have overruled (RFC 9112 §6.3), and notes in `Via` by whom the response came
+/// (RFC 9110 §7.6.3): here, once, so that what is stored has it already.
+pub(super) fn receive(head: &mut response::Parts) {
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    let via = match head.version {
+        Version::HTTP_10 => "1.0 reprise",
+        _ => "1.1 reprise",
+    };
+    head.headers
+        .append(header::VIA, HeaderValue::from_static(via));
+}
 
 /// A response's body. It ends cleanly only where the app ended it, and fails when the app goes silent.
 pub(super) struct Answer {

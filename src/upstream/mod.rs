@@ -2,8 +2,8 @@
 //!
 //! **Owns** the connections to one [`Target`], the limit on requests at once, and the tasks that drive the
 //! connections. **In:** a request as it is to be written (origin-form target, `Host` and all fields set by the
-//! caller; nothing is added or re-encoded here). **Out:** a response whose body still holds its connection, or an
-//! [`Error`] that says what failed and whether the app may have seen the request.
+//! caller; nothing is added or re-encoded here). **Out:** a response with this proxy in its `Via`, whose body still holds
+//! its connection, or an [`Error`] that says what failed and whether the app may have seen the request.
 //!
 //! ```text
 //! send ─ permit (FIFO, bounded wait) ─ connection (pooled, or new) ─ exchange ─ Response<Body>
@@ -37,7 +37,7 @@ pub mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -284,6 +284,7 @@ impl Upstream {
         } else {
             None
         };
+        let switch = request.headers().contains_key(header::UPGRADE);
         let before = lease.received();
         let Some(result) = clock.bound(lease.sender().try_send_request(request)).await else {
             return Err(Failed {
@@ -292,7 +293,15 @@ impl Upstream {
             });
         };
         let mut failed = match result {
-            Ok(response) => return Ok(response),
+            Ok(response) if answer::is_sound(response.status(), response.headers(), switch) => {
+                return Ok(response);
+            }
+            Ok(_) => {
+                return Err(Failed {
+                    error: self.error(Kind::Protocol, None),
+                    again: None,
+                });
+            }
             Err(failed) => failed,
         };
         if let Some(unsent) = failed.take_message() {
@@ -330,6 +339,7 @@ impl Upstream {
         attempt: Attempt,
     ) -> Response<Body> {
         let (mut head, incoming) = response.into_parts();
+        answer::receive(&mut head);
         head.extensions.insert(attempt);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             lease.upgraded();

@@ -18,5 +18,6 @@ mod stale; // what is served when it is no longer fresh
 mod storing; // what is stored and what is not
 mod telling; // headers, metrics and log tell one story, and no secrets
 mod timeouts; // every wait has an end
+mod upgrades; // WebSocket and its like
 mod validation; // asking the app whether an entry still holds
 mod vary; // the secondary key
