@@ -23,6 +23,7 @@ use crate::body::{Body, BoxError};
 
 use super::activity::{Activity, Order};
 use super::exchange::{self, Answer};
+use super::fault;
 use super::listener::Accepted;
 use super::roster::Roster;
 use super::stream::{Io, Socket};
@@ -207,8 +208,15 @@ where
             counter.is_http2();
         }
         let in_flight = counter.begin();
-        let answering = service(exchange::request(request, peer, body_timeout));
-        async move { Ok::<_, Infallible>(answering.await.map(|body| Answer::new(body, in_flight))) }
+        let asked = fault::check(&request)
+            .map(|()| service(exchange::request(request, peer, body_timeout)));
+        async move {
+            let response = match asked {
+                Ok(answering) => answering.await,
+                Err(fault) => fault.response(),
+            };
+            Ok::<_, Infallible>(response.map(|body| Answer::new(body, in_flight)))
+        }
     });
     let mut http = pin!(
         shared

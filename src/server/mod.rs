@@ -22,6 +22,7 @@
 //! - More connections than [`Config::max_connections`] wait in the kernel's backlog; none is refused.
 //! - A drain loses no request that had arrived: the backlog is emptied before the socket is closed.
 //! - When the future of [`serve`] is dropped, its connections end: no task outlives its owner.
+//! - A request that two servers may read in two ways (two hosts, an unknown transfer coding) is refused here.
 //!
 //! A client that closes its sending side has left (`half_close` is off, as in nginx): its request is dropped, which
 //! frees whatever it was waiting for.
@@ -30,6 +31,7 @@ mod activity;
 mod connection;
 mod deadlines;
 mod exchange;
+mod fault;
 mod listener;
 mod roster;
 mod stream;

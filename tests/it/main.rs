@@ -8,6 +8,7 @@ mod config_files; // `check`: every error at once, with its place and what to wr
 mod demo; // `reprise demo` keeps the promises that it prints
 mod encoding; // codings: chosen, made, undone
 mod freshness; // how long an answer is fresh, and what it says of its age
+mod hostile; // requests and answers that mean harm, and neighbours that leave
 mod limits; // what is too large or too many, and an app that cannot be reached
 mod passing; // both protocols, every transport, bodies as they stream
 mod ranges; // parts of an entry
