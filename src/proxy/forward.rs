@@ -110,6 +110,7 @@ pub fn upstream_head(
     hop_by_hop::strip(headers);
     headers.remove(header::EXPECT);
     drop_underscores(headers);
+    join_cookies(headers);
     set_forwarded(headers, client, &host);
     append_via(headers, head.version);
     if let Ok(host) = HeaderValue::from_str(&host) {
@@ -142,6 +143,19 @@ fn drop_underscores(headers: &mut HeaderMap) {
         .collect();
     for name in dropped {
         headers.remove(&name);
+    }
+}
+
+/// One line of cookies (RFC 9113 §8.2.3): HTTP/2 may send one per cookie, and servers that join lines with commas would
+/// make other cookies of them.
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines = headers.get_all(header::COOKIE);
+    if lines.iter().nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
     }
 }
 

@@ -7,6 +7,7 @@ mod conditional; // preconditions of clients, answered from the cache
 mod config_files; // `check`: every error at once, with its place and what to write
 mod demo; // `reprise demo` keeps the promises that it prints
 mod encoding; // codings: chosen, made, undone
+mod forwarding; // what the app is told, and what the client is: fields, Host, Via, who asked
 mod freshness; // how long an answer is fresh, and what it says of its age
 mod hostile; // requests and answers that mean harm, and neighbours that leave
 mod limits; // what is too large or too many, and an app that cannot be reached
