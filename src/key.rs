@@ -14,6 +14,7 @@
 //! semicolon, NUL) is [`Odd`], and an odd request is not cached. What is forwarded is always what came.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::Hasher;
 
@@ -160,9 +161,12 @@ fn push_query(bytes: &mut SmallVec<[u8; 224]>, query: &str, rules: &QueryRules) 
         .filter(|pair| !pair.is_empty())
         .map(unescape)
         .collect();
-    pairs.retain(|pair| !rules.ignores(name_of(pair)));
-    if rules.sort {
-        pairs.sort_by(|one, other| name_of(one).cmp(name_of(other)));
+    // Some apps end a parameter at a semicolon too: what looks like a part of an ignored one may be one of its own.
+    if !query.contains(';') {
+        pairs.retain(|pair| !rules.ignores(name_of(pair)));
+        if rules.sort {
+            pairs.sort_by(|one, other| compare_names(name_of(one), name_of(other)));
+        }
     }
     for (index, pair) in pairs.iter().enumerate() {
         if index > 0 {
@@ -170,6 +174,28 @@ fn push_query(bytes: &mut SmallVec<[u8; 224]>, query: &str, rules: &QueryRules) 
         }
         bytes.extend_from_slice(pair.as_bytes());
     }
+}
+
+/// Compares names as an app reads them, so that two spellings of one name (`a[]`, `a%5B%5D`) keep their order.
+fn compare_names(one: &str, other: &str) -> Ordering {
+    let plain = |name: &str| !name.contains(['%', '+']);
+    if plain(one) && plain(other) {
+        one.cmp(other)
+    } else {
+        decoded(one).cmp(decoded(other))
+    }
+}
+
+/// The bytes that a parameter's name stands for (`application/x-www-form-urlencoded`).
+fn decoded(name: &str) -> impl Iterator<Item = u8> {
+    let bytes = name.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let byte = *bytes.get(at)?;
+        let escaped = (byte == b'%').then(|| escaped(bytes, at)).flatten();
+        at += if escaped.is_some() { 3 } else { 1 };
+        Some(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }))
+    })
 }
 
 fn name_of(pair: &str) -> &str {

@@ -4,6 +4,7 @@
 //! where a request came from is replaced here unless the client's own neighbour is trusted; and a field whose name has an
 //! underscore is dropped, because WSGI reads it as the same field with a hyphen, or as `SCRIPT_NAME`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName};
@@ -33,8 +34,10 @@ const CLAIMS: [HeaderName; 10] = [
 /// Who asked, and what the app will be told about it.
 #[derive(Clone, Debug)]
 pub struct Client<'a> {
-    /// The host as the app sees it.
+    /// The host that the client asked for, by a trusted neighbour's word if there is one.
     pub host: &'a str,
+    /// The host of the request itself.
+    own: &'a str,
     /// Whether the app is told that the client came by https.
     pub secure: bool,
     /// The address of the client's end of the connection; none on a Unix socket.
@@ -58,6 +61,7 @@ impl<'a> Client<'a> {
         if !trusted {
             return Self {
                 host: own,
+                own,
                 secure: tls,
                 peer,
                 trusted,
@@ -68,10 +72,29 @@ impl<'a> Client<'a> {
             .map_or(tls, |proto| proto.eq_ignore_ascii_case("https"));
         Self {
             host,
+            own,
             secure,
             peer,
             trusted,
         }
+    }
+
+    /// The host for keys. Which of the two names an app writes its links with is not ours to know: where they differ,
+    /// both count, or a request with a made-up one would leave its links to those without.
+    #[must_use]
+    pub fn key_host(&self) -> Cow<'a, str> {
+        if self.host.eq_ignore_ascii_case(self.own) {
+            Cow::Borrowed(self.host)
+        } else {
+            // No host has a blank in it.
+            Cow::Owned(format!("{} {}", self.host, self.own))
+        }
+    }
+
+    /// The host of the request itself, which the app is asked under.
+    #[must_use]
+    pub const fn own_host(&self) -> &'a str {
+        self.own
     }
 }
 

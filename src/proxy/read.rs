@@ -59,8 +59,9 @@ impl Proxy {
             .as_ref()
             .filter(|_| sharing == Sharing::OneUser)
             .map(|caller| &caller.key);
+        let host = seen.client.key_host();
         let parts = Parts {
-            host: seen.client.host,
+            host: &host,
             secure: seen.client.secure,
             path: target.path,
             query: head.uri.query(),
