@@ -4,7 +4,8 @@
 //! module is a hash under a key that all replicas share; the credential itself is never stored, logged or put into
 //! a tag. Two hashes are kept, because they answer two questions: [`Caller::user`] names the user for tags and drops
 //! (the first credential alone, or the id that the app told us), [`Caller::key`] keeps entries apart (over every
-//! credential present, so that a request with two of them never meets the entry of a request with one).
+//! credential present, so that a request with two of them never meets the entry of a request with one; `Authorization`
+//! counts among them, declared or not).
 
 use std::fmt;
 use std::hash::Hasher;
@@ -101,6 +102,13 @@ impl IdentityKey {
             user.get_or_insert(one);
         }
         let user = user?;
+        // A declared credential does not vouch for an undeclared one beside it: the app may go by either.
+        let mut other = self.hasher();
+        if !from.contains(&Credential::Header(header::AUTHORIZATION))
+            && feed_field(&header::AUTHORIZATION, headers, &mut other)
+        {
+            all.write(&other.finish128().as_bytes());
+        }
         Some(Caller {
             user,
             key: Identity(all.finish128().as_bytes()),
@@ -130,12 +138,17 @@ impl Credential {
     fn feed(&self, headers: &HeaderMap, hasher: &mut SipHasher24) -> bool {
         match self {
             Self::Header(name) => feed_field(name, headers, hasher),
-            Self::Cookie(name) => match cookie::cookie(headers, name) {
-                Some(value) if !value.is_empty() => {
+            // Of several, the last one that says something: an app that reads the first of `s=x; s=` knows the caller,
+            // and its answer must not be everybody's.
+            Self::Cookie(name) => match cookie::cookies(headers)
+                .filter(|(known, value)| known == name && !value.is_empty())
+                .last()
+            {
+                Some((_, value)) => {
                     hasher.write(value.as_bytes());
                     true
                 }
-                Some(_) | None => false,
+                None => false,
             },
         }
     }

@@ -10,6 +10,7 @@ mod encoding; // codings: chosen, made, undone
 mod forwarding; // what the app is told, and what the client is: fields, Host, Via, who asked
 mod freshness; // how long an answer is fresh, and what it says of its age
 mod hostile; // requests and answers that mean harm, and neighbours that leave
+mod identity; // who may share what: scopes, credentials, the lookup
 mod keys; // which requests are one entry: path, query, host, scheme
 mod limits; // what is too large or too many, and an app that cannot be reached
 mod passing; // both protocols, every transport, bodies as they stream
