@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap};
@@ -47,13 +47,16 @@ pub struct Lookup {
     shared: Arc<Shared>,
 }
 
+/// A lookup's answer, once there is one.
+type Cell = Arc<OnceCell<Option<Arc<str>>>>;
+
 struct Shared {
     config: LookupConfig,
     upstream: Upstream,
     known: moka::sync::Cache<Identity, Arc<str>>,
     unknown: moka::sync::Cache<Identity, ()>,
     /// Lookups under way, so that a burst of one user's requests asks once. A standard mutex: held for a map operation.
-    asking: Mutex<HashMap<Identity, Arc<OnceCell<Option<Arc<str>>>>>>,
+    asking: Mutex<HashMap<Identity, Cell>>,
 }
 
 /// The app could not say who is asking.
@@ -119,14 +122,17 @@ impl Lookup {
         if self.shared.unknown.contains_key(&credential) {
             return None;
         }
-        let cell = Arc::clone(self.lock().entry(credential).or_default());
+        let asking = Asking::join(self, credential);
         // If this client leaves, the next one who waits asks in its place.
-        let id = cell.get_or_init(|| self.fetch(headers, seen)).await.clone();
+        let id = asking
+            .cell
+            .get_or_init(|| self.fetch(headers, seen))
+            .await
+            .clone();
         match &id {
             Some(id) => self.shared.known.insert(credential, Arc::clone(id)),
             None => self.shared.unknown.insert(credential, ()),
         }
-        self.lock().remove(&credential);
         id
     }
 
@@ -182,19 +188,50 @@ impl Lookup {
             header::ACCEPT_ENCODING,
             header::HeaderValue::from_static("identity"),
         );
-        if let Ok(host) = header::HeaderValue::from_str(seen.client.host) {
+        if let Ok(host) = header::HeaderValue::from_str(seen.client.own_host()) {
             head.headers.insert(header::HOST, host);
         }
         Request::from_parts(upstream_head(&head, &seen.client, false), Body::empty())
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<Identity, Arc<OnceCell<Option<Arc<str>>>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Cell>> {
         self.shared
             .asking
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One wait for a lookup. Its place among those under way goes with the last who waits, whether he got an answer or
+/// left: otherwise clients that leave would fill the memory, one made-up credential each.
+struct Asking<'a> {
+    lookup: &'a Lookup,
+    credential: Identity,
+    cell: Cell,
+}
+
+impl<'a> Asking<'a> {
+    fn join(lookup: &'a Lookup, credential: Identity) -> Self {
+        let cell = Arc::clone(lookup.lock().entry(credential).or_default());
+        Self {
+            lookup,
+            credential,
+            cell,
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut asking = self.lookup.lock();
+        drop(std::mem::take(&mut self.cell));
+        // Nobody can join or leave while the map is locked: one is left, the map's own.
+        if asking
+            .get(&self.credential)
+            .is_some_and(|cell| Arc::strong_count(cell) == 1)
+        {
+            asking.remove(&self.credential);
+        }
     }
 }
 
