@@ -1,5 +1,7 @@
 //! Requests and answers that mean harm, and neighbours that leave in the middle.
 
+#![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
+
 use crate::limits::problem;
 use crate::support::client::raw;
 use crate::support::origin::streamed;

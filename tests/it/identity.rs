@@ -1,5 +1,7 @@
 //! Who may share what: scopes, credentials, and the lookup. Never another's answer.
 
+#![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
+
 use crate::support::client::Call;
 use crate::support::origin::Seen;
 use crate::support::{Origin, Plan, Sidecar, reply};

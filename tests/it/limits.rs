@@ -1,5 +1,7 @@
 //! What is too large or too many, and an app that cannot be reached: problem documents that name what was tried.
 
+#![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
+
 use crate::support::client::raw;
 use crate::support::line::{Line, Bare};
 use crate::support::{Origin, Reply, Sidecar, reply};

@@ -1,5 +1,11 @@
 //! A proxy as a proxy: both protocols, every transport, bodies as they stream.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "what a test begins ends with it"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Every wait has an end.
 
+#![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
+
 use crate::limits::problem;
 use crate::support::client::raw;
 use crate::support::line::{Line, Bare};

@@ -1,5 +1,7 @@
 //! WebSocket and its like: after a 101 the proxy only moves bytes.
 
+#![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
+
 use crate::limits::problem;
 use crate::support::line::{Line, Bare};
 use crate::support::{Origin, Sidecar, reply};

@@ -1,5 +1,7 @@
 //! The other side in bytes: a client or an app that does exactly what a test writes.
 
+#![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
