@@ -4,8 +4,8 @@
 
 use crate::limits::problem;
 use crate::support::client::raw;
+use crate::support::line::{Bare, Line};
 use crate::support::origin::streamed;
-use crate::support::line::{Line, Bare};
 use crate::support::{Origin, Sidecar, eventually, reply};
 
 const CACHED: &str = "ttl = \"1m\"";

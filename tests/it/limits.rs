@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
 
 use crate::support::client::raw;
-use crate::support::line::{Line, Bare};
+use crate::support::line::{Bare, Line};
 use crate::support::{Origin, Reply, Sidecar, reply};
 
 /// Asserts a problem document, and gives its detail.

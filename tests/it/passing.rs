@@ -17,8 +17,8 @@ use hyper::body::Frame;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::support::client::raw;
+use crate::support::line::{Bare, Line, http2};
 use crate::support::origin::streamed;
-use crate::support::line::{Line, Bare, http2};
 use crate::support::{Origin, Sidecar, eventually, reply, soon};
 
 const CACHED: &str = "ttl = \"1m\"";

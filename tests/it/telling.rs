@@ -91,9 +91,9 @@ async fn debug_tells_the_key_as_it_counts_and_where_the_time_went() {
         .start()
         .await;
     let path = "/a/?q=1&b=2&utm_source=mail&a=%C3%A9";
-    let key = "key=\"a\\\"b/a/?a=%C3%A9&b=2&q=1\"";
+    let key = "key=\"shop.example/a/?a=%C3%A9&b=2&q=1\"";
 
-    let call = || sidecar.call("GET", path).header("host", "A\"b");
+    let call = || sidecar.call("GET", path).header("host", "Shop.Example");
     let miss = call().token("sekrit").send().await;
     miss.is(200, "a", "MISS");
     assert_eq!(miss.cache_status(), format!("fwd=uri-miss; stored; {key}"));
@@ -230,15 +230,15 @@ fn family(series: &str) -> &str {
     base.unwrap_or(name)
 }
 
-/// Prometheus' own linter, where it is installed.
+/// Prometheus' own linter.
 fn promtool(text: &str) {
     use std::io::Write;
     use std::process::{Command, Stdio};
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped());
-    let Ok(mut promtool) = command.stderr(Stdio::piped()).spawn() else {
-        return;
-    };
+    let promtool = command.stderr(Stdio::piped()).spawn();
+    let mut promtool = promtool
+        .expect("promtool is installed (Debian: apt-get install prometheus); tests/run does it");
     let mut stdin = promtool.stdin.take().expect("a pipe");
     stdin.write_all(text.as_bytes()).expect("it reads");
     drop(stdin);

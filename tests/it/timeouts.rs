@@ -4,7 +4,7 @@
 
 use crate::limits::problem;
 use crate::support::client::raw;
-use crate::support::line::{Line, Bare};
+use crate::support::line::{Bare, Line};
 use crate::support::{Origin, Sidecar, reply};
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
 
 use crate::limits::problem;
-use crate::support::line::{Line, Bare};
+use crate::support::line::{Bare, Line};
 use crate::support::{Origin, Sidecar, reply};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\

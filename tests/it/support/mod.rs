@@ -4,10 +4,10 @@
 //! `Date` fields say, and waiting for background work is waiting for what it does at the origin.
 
 pub mod client;
+pub mod line;
 pub mod origin;
 pub mod process;
 pub mod sidecar;
-pub mod line;
 pub mod wire;
 
 pub use client::Reply;
