@@ -73,6 +73,12 @@ impl Call {
         tokio::spawn(async { Some(self.try_open().await.ok()?.read().await) })
     }
 
+    /// Sends it and reads the whole answer; `None` if the connection ends before there is all of one.
+    pub async fn attempt(self) -> Option<Reply> {
+        let reply = self.try_open().await.ok()?.read().await;
+        (!reply.broken).then_some(reply)
+    }
+
     /// Sends it and waits for the answer's head only. Dropping what comes back hangs up.
     pub async fn open(self) -> Open {
         self.try_open().await.expect("an answer")

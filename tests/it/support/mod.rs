@@ -4,6 +4,7 @@
 //! `Date` fields say, and waiting for background work is waiting for what it does at the origin.
 
 pub mod client;
+pub mod django;
 pub mod line;
 pub mod origin;
 pub mod process;

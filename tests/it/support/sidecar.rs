@@ -42,6 +42,25 @@ impl Sidecar {
         }
     }
 
+    /// A running sidecar with this whole file. Panics with the configuration's errors, if it has any.
+    pub async fn configured(toml: &str) -> Self {
+        let loaded = config::parse("test.toml", toml, &Environment::default())
+            .unwrap_or_else(|failure| panic!("{failure}\n{toml}"));
+        let app = App::build(loaded.config).expect("the sidecar can be built");
+        let of = |address: Option<Address>| address.expect("an address").to_string();
+        let (address, admin) = (of(app.addresses().next()), of(app.admin_address()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(app.run(async {
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            admin,
+            stop: Some(stop),
+            running: Some(running),
+        }
+    }
+
     /// A GET.
     pub async fn get(&self, path: &str) -> Reply {
         self.call("GET", path).send().await
@@ -151,21 +170,6 @@ impl Plan {
 
     /// Starts it. Panics with the configuration's errors, if it has any.
     pub async fn start(self) -> Sidecar {
-        let toml = self.toml();
-        let loaded = config::parse("test.toml", &toml, &Environment::default())
-            .unwrap_or_else(|failure| panic!("{failure}\n{toml}"));
-        let app = App::build(loaded.config).expect("the sidecar can be built");
-        let of = |address: Option<Address>| address.expect("an address").to_string();
-        let (address, admin) = (of(app.addresses().next()), of(app.admin_address()));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(app.run(async {
-            let _ = stopped.await;
-        }));
-        Sidecar {
-            address,
-            admin,
-            stop: Some(stop),
-            running: Some(running),
-        }
+        Sidecar::configured(&self.toml()).await
     }
 }
