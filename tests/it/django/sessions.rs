@@ -45,6 +45,48 @@ async fn a_session_begins_books_and_ends_through_the_sidecar() {
     assert!(out.field("set-cookie").contains("sessionid=\"\""));
 }
 
+/// The cookie of a session that is over is worth nothing, though answers to it were stored.
+#[tokio::test]
+async fn after_a_logout_the_old_cookie_reads_what_nobody_reads() {
+    let app = Django::start().await;
+    let sidecar = app.sidecar().await;
+    let alice = Caller::login(&sidecar.address, "alice").await;
+    let bob = Caller::login(&sidecar.address, "bob").await;
+    let pages = [
+        "/api/bookings/",
+        "/api/bookings/1/",
+        "/api/events/",
+        "/api/events/41/",
+        "/api/events/search/?q=gala",
+        "/api/events/41/analytics/",
+        "/api/analytics/",
+    ];
+    for user in [&alice, &bob] {
+        for page in pages {
+            sidecar.call("GET", page).by(user).send().await;
+        }
+    }
+    assert_eq!(
+        sidecar
+            .call("POST", "/api/logout/")
+            .by(&alice)
+            .send()
+            .await
+            .status,
+        204
+    );
+    for page in pages {
+        let direct = app.call("GET", page).by(&alice).send().await;
+        let read = sidecar.call("GET", page).by(&alice).send().await;
+        read.is_as(&direct, page);
+        assert_eq!(read.cache(), "MISS", "{page}");
+        let other = sidecar.call("GET", page).by(&bob).send().await;
+        let direct = app.call("GET", page).by(&bob).send().await;
+        other.is_as(&direct, page);
+        assert_eq!(other.cache() == "HIT", direct.status == 200, "{page}");
+    }
+}
+
 /// The two are two users for the sidecar; with `lookup` they would be one. What is public is new for both at once.
 #[tokio::test]
 async fn what_is_booked_by_token_is_seen_by_session_where_all_see_it() {
