@@ -3,9 +3,11 @@
 mod support;
 
 mod cli; // commands, exit codes, the environment, what `run` says and does at start
+mod coalescing; // many readers, one request to the app
 mod conditional; // preconditions of clients, answered from the cache
 mod config_files; // `check`: every error at once, with its place and what to write
 mod demo; // `reprise demo` keeps the promises that it prints
+mod disconnects; // readers that leave, apps that break off, bodies too large
 mod django; // a real Django app behind the shipped proxy.toml
 mod encoding; // codings: chosen, made, undone
 mod forwarding; // what the app is told, and what the client is: fields, Host, Via, who asked

@@ -79,6 +79,11 @@ impl Call {
         (!reply.broken).then_some(reply)
     }
 
+    /// Sends it without waiting for anything.
+    pub fn begin(self) -> Running {
+        Running(tokio::spawn(self.send()))
+    }
+
     /// Sends it and waits for the answer's head only. Dropping what comes back hangs up.
     pub async fn open(self) -> Open {
         self.try_open().await.expect("an answer")
@@ -116,6 +121,21 @@ impl Call {
     }
 }
 
+/// A request that was sent, and whose answer is being read.
+pub struct Running(tokio::task::JoinHandle<Reply>);
+
+impl Running {
+    /// Its answer.
+    pub async fn reply(self) -> Reply {
+        self.0.await.expect("the client does not fail")
+    }
+
+    /// Closes its connection.
+    pub fn hang_up(self) {
+        self.0.abort();
+    }
+}
+
 /// An answer of which the head has come.
 pub struct Open {
     pub status: StatusCode,
@@ -130,6 +150,12 @@ impl Open {
         let body = self.body.as_mut().expect("a body");
         let frame = soon("a chunk", body.frame()).await?;
         Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    /// The next chunk of the body, which must come whole, as text.
+    pub async fn text(&mut self) -> String {
+        let chunk = self.chunk().await.expect("a chunk").expect("a whole one");
+        String::from_utf8_lossy(&chunk).into_owned()
     }
 
     /// Reads the rest.

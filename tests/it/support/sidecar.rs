@@ -90,6 +90,18 @@ impl Sidecar {
         line.map_or(0.0, |value| value.trim().parse().expect("a number"))
     }
 
+    /// How many requests wait for the head of their answer.
+    pub async fn in_flight(&self) -> usize {
+        self.metric("reprise_http_requests_in_flight").await as usize
+    }
+
+    /// Waits until so many requests wait for the head of their answer. In a test's one thread, each of them has then
+    /// begun or joined a fill.
+    pub async fn has_in_flight(&self, count: usize) {
+        let what = format!("{count} requests in flight");
+        soon(&what, async { while self.in_flight().await != count {} }).await;
+    }
+
     /// Asks the sidecar to drain, without waiting.
     pub fn drain(&mut self) {
         if let Some(stop) = self.stop.take() {
