@@ -179,7 +179,6 @@ pub struct Streaming {
     /// The end-to-end fields.
     pub headers: HeaderMap,
     variant: Variant,
-    body: Arriving,
 }
 
 /// Fills under way, and what was learnt from earlier ones.
@@ -235,6 +234,8 @@ struct Flight {
     stamp: OnceLock<Stamp>,
     /// The app's count of its queries: about the exchange, not part of what is stored.
     queries: OnceLock<HeaderValue>,
+    /// The body of its answer. It is there before the first byte, so that whoever waits has a place in it.
+    body: Arriving,
 }
 
 /// How far a fill has come.
@@ -242,6 +243,8 @@ struct Flight {
 enum Stage {
     Asking,
     Arriving(Arc<Streaming>),
+    /// It will not be stored: the body has grown too large, or broke off. Those who have a place in it read on.
+    Unstored(Arc<Streaming>),
     Whole {
         entry: Arc<Entry>,
         confirmed: bool,
@@ -255,11 +258,9 @@ enum Stage {
 }
 
 impl Stage {
+    /// Whether nothing is left to wait for, and nothing to share with those who come later.
     const fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Whole { .. } | Self::GoAlone { .. } | Self::Failed(_)
-        )
+        !matches!(self, Self::Asking | Self::Arriving(_))
     }
 }
 
@@ -268,6 +269,16 @@ struct Ticket {
     flight: Arc<Flight>,
     /// Where the first requester gets an answer that is his alone.
     own: Option<oneshot::Receiver<Response<Body>>>,
+    /// A place in the body; `None` when its first bytes are gone.
+    reader: Option<Reader>,
+}
+
+/// A fill that has its place in a lane, and is to be started once the lanes are no longer locked.
+struct Start {
+    guard: task::Guard,
+    private: oneshot::Sender<Response<Body>>,
+    /// The fill that has to end first.
+    after: Option<Arc<Flight>>,
 }
 
 impl Fills {
@@ -366,86 +377,85 @@ impl Fills {
 
     /// Finds or begins the fill for an order; `None` when waiting would be for nothing.
     fn enter(&self, order: &Arc<Order>) -> Option<Ticket> {
+        let (ticket, start) = self.place(order)?;
+        if let Some(start) = start {
+            self.start(start, order);
+        }
+        Some(ticket)
+    }
+
+    fn place(&self, order: &Arc<Order>) -> Option<(Ticket, Option<Start>)> {
         let key = self.lane_of(order);
         if order.policy.coalesce == Coalesce::Off {
-            return Some(self.begin(order, key, None).1);
+            let (_, ticket, start) = self.begin(key, None);
+            return Some((ticket, Some(start)));
         }
         let private = self.shared.private.contains_key(&order.key.hash());
         let mut lanes = self.lanes();
         let lane = lanes.entry(key).or_default();
-        let Some(running) = lane.running.clone() else {
-            let (flight, ticket) = self.begin(order, key, None);
-            lane.running = Some(flight);
-            return Some(ticket);
-        };
-        if private {
-            // One probe at a time may find the key shareable again; the others do not wait for it.
-            return None;
-        }
-        match running.usable(&self.shared.tools.coherence, order) {
-            Ok(()) => Some(Ticket {
-                flight: running,
-                own: None,
-            }),
-            Err(Unusable::Dirty) => Some(self.enqueue(order, key, lane, running)),
-            Err(Unusable::Dropped | Unusable::Forgotten) => {
-                let (flight, ticket) = self.begin(order, key, None);
-                lane.running = Some(flight);
-                Some(ticket)
+        if let Some(running) = &lane.running {
+            if private {
+                // One probe at a time may find the key shareable again; the others do not wait for it.
+                return None;
+            }
+            match running.usable(&self.shared.tools.coherence, order) {
+                Ok(()) => return Some((Ticket::join(running), None)),
+                Err(Unusable::Dirty) => return Some(self.enqueue(key, lane)),
+                Err(Unusable::Dropped | Unusable::Forgotten) => {}
             }
         }
+        let (flight, ticket, start) = self.begin(key, None);
+        lane.running = Some(flight);
+        Some((ticket, Some(start)))
     }
 
-    fn enqueue(
-        &self,
-        order: &Arc<Order>,
-        key: LaneKey,
-        lane: &mut Lane,
-        running: Arc<Flight>,
-    ) -> Ticket {
-        if let Some(queued) = lane
-            .queued
-            .clone()
-            .filter(|queued| queued.stamp.get().is_none())
+    fn enqueue(&self, key: LaneKey, lane: &mut Lane) -> (Ticket, Option<Start>) {
+        if let Some(queued) = &lane.queued
+            && queued.stamp.get().is_none()
         {
-            return Ticket {
-                flight: queued,
-                own: None,
-            };
+            return (Ticket::join(queued), None);
         }
-        let (flight, ticket) = self.begin(order, key, Some(running));
+        let (flight, ticket, start) = self.begin(key, lane.running.clone());
         lane.queued = Some(flight);
-        ticket
+        (ticket, Some(start))
     }
 
-    /// Starts a fill; with `after`, once that one has ended.
-    fn begin(
-        &self,
-        order: &Arc<Order>,
-        key: LaneKey,
-        after: Option<Arc<Flight>>,
-    ) -> (Arc<Flight>, Ticket) {
+    /// Makes a fill; with `after`, one that starts once that one has ended.
+    fn begin(&self, key: LaneKey, after: Option<Arc<Flight>>) -> (Arc<Flight>, Ticket, Start) {
         let flight = Arc::new(Flight {
             stage: watch::Sender::new(Stage::Asking),
             stamp: OnceLock::new(),
             queries: OnceLock::new(),
+            body: Arriving::new(self.shared.tools.max_entry_size),
         });
         let (private, own) = oneshot::channel();
-        let guard = task::Guard::new(Arc::clone(&self.shared), key, Arc::clone(&flight));
+        let ticket = Ticket {
+            own: Some(own),
+            ..Ticket::join(&flight)
+        };
+        let start = Start {
+            guard: task::Guard::new(Arc::clone(&self.shared), key, Arc::clone(&flight)),
+            private,
+            after,
+        };
+        (flight, ticket, start)
+    }
+
+    /// Spawns a fill. Never under the lock of the lanes: a runtime that is shutting down drops the task at once, and with
+    /// it the guard, which takes that lock.
+    fn start(&self, start: Start, order: &Arc<Order>) {
         let order = Arc::clone(order);
         self.shared.tasks.spawn(async move {
+            let Start {
+                guard,
+                private,
+                after,
+            } = start;
             if let Some(after) = after {
                 after.ended().await;
             }
             task::run(guard, &order, private).await;
         });
-        (
-            Arc::clone(&flight),
-            Ticket {
-                flight,
-                own: Some(own),
-            },
-        )
     }
 }
 
@@ -501,6 +511,14 @@ impl Flight {
 }
 
 impl Ticket {
+    fn join(flight: &Arc<Flight>) -> Self {
+        Self {
+            reader: flight.body.reader(),
+            flight: Arc::clone(flight),
+            own: None,
+        }
+    }
+
     /// Waits until the fill has an answer for this request; `None` when its answer is another variant's.
     async fn wait(mut self, order: &Order) -> Option<Filled> {
         let joined = self.own.is_none();
@@ -509,34 +527,32 @@ impl Ticket {
             .wait_for(|stage| !matches!(stage, Stage::Asking))
             .await;
         let stage = known.map_or(Stage::Failed(Failure::Aborted), |stage| stage.clone());
-        let Stage::Arriving(head) = stage else {
+        let (Stage::Arriving(head) | Stage::Unstored(head)) = stage else {
             return self.last(stage, order, joined).await;
         };
         if joined && !head.variant.matches(&order.asked, &order.variant_rules()) {
             return None;
         }
-        let whole = stages.wait_for(Stage::is_final);
+        let ended = stages.wait_for(Stage::is_final);
         let stage = if order.needs_whole {
-            whole.await.ok().map(|stage| stage.clone())
+            ended.await.ok().map(|stage| stage.clone())
         } else {
-            let in_time = tokio::time::timeout(WHOLE_WITHIN, whole).await;
+            let in_time = tokio::time::timeout(WHOLE_WITHIN, ended).await;
             in_time.ok().and_then(Result::ok).map(|stage| stage.clone())
         };
-        match stage {
-            Some(stage @ Stage::Whole { .. }) => self.last(stage, order, joined).await,
+        match (stage, self.reader.take()) {
+            (Some(stage @ Stage::Whole { .. }), _) => self.last(stage, order, joined).await,
             // It broke off, or grew too large: a reader tells its client what the app told us.
-            _ => Some(head.body.reader().map_or(
-                Filled::GoAlone {
-                    reason: Unstorable::TooLarge,
-                    status: None,
-                },
-                |body| Filled::Stream {
-                    head,
-                    body,
-                    joined,
-                    queries: self.queries(joined),
-                },
-            )),
+            (_, Some(body)) if !order.needs_whole => Some(Filled::Stream {
+                head,
+                body,
+                joined,
+                queries: self.queries(joined),
+            }),
+            _ => Some(Filled::GoAlone {
+                reason: Unstorable::TooLarge,
+                status: None,
+            }),
         }
     }
 
@@ -578,7 +594,9 @@ impl Ticket {
                 Some(Filled::GoAlone { reason, status })
             }
             Stage::Failed(failure) => Some(Filled::Failed(failure)),
-            Stage::Asking | Stage::Arriving(_) => Some(Filled::Failed(Failure::Aborted)),
+            Stage::Asking | Stage::Arriving(_) | Stage::Unstored(_) => {
+                Some(Filled::Failed(Failure::Aborted))
+            }
         }
     }
 }

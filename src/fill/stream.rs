@@ -79,17 +79,23 @@ impl Arriving {
         }
     }
 
-    /// Appends a chunk. Waits for readers only when the body is too large to be stored.
+    /// Appends a chunk; whether the body has now grown too large to be stored.
+    pub fn push(&self, chunk: Bytes) -> bool {
+        let mut state = self.shared.lock();
+        state.append(chunk, self.shared.limit);
+        state.overflowed
+    }
+
+    /// Waits until there is room for a chunk: at once, unless the body is too large to be stored and readers are behind.
     ///
     /// # Errors
     ///
-    /// [`Abandoned`] when that is so and there is no reader left.
+    /// [`Abandoned`] when it is too large and there is no reader left.
     ///
     /// # Cancel safety
     ///
-    /// The chunk is appended at once; only the wait is lost.
-    pub async fn push(&self, chunk: Bytes) -> Result<(), Abandoned> {
-        self.shared.lock().append(chunk, self.shared.limit);
+    /// Cancel safe.
+    pub async fn room(&self) -> Result<(), Abandoned> {
         loop {
             let moved = self.shared.moved.notified();
             match self.shared.lock().room() {
@@ -127,12 +133,6 @@ impl Arriving {
                 whole.freeze()
             }
         })
-    }
-
-    /// Whether it has grown too large to be stored.
-    #[must_use]
-    pub fn overflowed(&self) -> bool {
-        self.shared.lock().overflowed
     }
 
     /// A reader from the first byte; `None` when the first bytes have been let go.
@@ -324,11 +324,11 @@ mod tests {
     #[tokio::test]
     async fn a_second_reader_sees_the_first_bytes_at_once() {
         let body = Arriving::new(100);
-        body.push("one".into()).await.expect("room");
+        assert!(!body.push("one".into()));
         let mut late = body.reader().expect("a reader");
         assert_eq!(next(&mut late).await, Some(Ok("one".into())));
         assert!(poll_once(&mut Box::pin(next(&mut late))).is_pending());
-        body.push("two".into()).await.expect("room");
+        assert!(!body.push("two".into()));
         body.complete(None);
         assert_eq!(next(&mut late).await, Some(Ok("two".into())));
         assert_eq!(next(&mut late).await, None);
@@ -339,7 +339,7 @@ mod tests {
     async fn a_body_that_breaks_off_is_an_error_and_never_whole() {
         let body = Arriving::new(100);
         let mut reader = body.reader().expect("a reader");
-        body.push("one".into()).await.expect("room");
+        assert!(!body.push("one".into()));
         body.break_off("connection closed");
         assert_eq!(next(&mut reader).await, Some(Ok("one".into())));
         assert_eq!(
@@ -353,29 +353,28 @@ mod tests {
     async fn beyond_the_limit_the_slowest_reader_sets_the_pace() {
         let body = Arriving::new(10);
         let mut reader = body.reader().expect("a reader");
-        body.push(vec![0; AHEAD].into())
-            .await
-            .expect("exactly as far ahead as allowed");
-        assert!(body.overflowed());
+        assert!(body.push(vec![0; AHEAD].into()), "too large to be stored");
+        assert_eq!(body.room().await, Ok(()), "as far ahead as allowed");
         assert!(body.reader().is_none(), "the first bytes may be gone");
-        let mut push = Box::pin(body.push("x".into()));
-        assert!(poll_once(&mut push).is_pending());
+        body.push("x".into());
+        let mut room = Box::pin(body.room());
+        assert!(poll_once(&mut room).is_pending());
         assert_eq!(
             next(&mut reader)
                 .await
                 .map(|chunk| chunk.map(|chunk| chunk.len())),
             Some(Ok(AHEAD))
         );
-        assert_eq!(push.await, Ok(()));
+        assert_eq!(room.await, Ok(()));
         drop(reader);
-        assert_eq!(body.push("y".into()).await, Err(Abandoned));
+        assert_eq!(body.room().await, Err(Abandoned));
     }
 
     #[tokio::test]
     async fn readers_that_leave_do_not_stop_what_can_be_stored() {
         let body = Arriving::new(100);
         drop(body.reader());
-        body.push("one".into()).await.expect("room");
+        assert!(!body.push("one".into()));
         body.complete(None);
         assert_eq!(body.whole(), Some("one".into()));
     }

@@ -11,7 +11,6 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::stream::Arriving;
 use super::{Failure, Flight, LaneKey, Order, Shared, Stage, Streaming};
 use crate::body::{self, Body};
 use crate::coherence::Unusable;
@@ -52,6 +51,8 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        // What has an end keeps it.
+        self.flight.body.break_off("the exchange was cut off");
         if !self.flight.stage.borrow().is_final() {
             self.publish(Stage::Failed(Failure::Aborted));
         }
@@ -252,56 +253,64 @@ async fn stream(guard: &Guard, order: &Order, answer: Answer, stamp: Stamp) {
         times,
         ..
     } = answer;
-    let variant = variant(guard, order, &head.headers);
-    let arriving = Arriving::new(guard.shared.tools.max_entry_size);
-    let streaming = Streaming {
+    let streaming = Arc::new(Streaming {
         status: head.status,
+        variant: variant(guard, order, &head.headers),
         headers: head.headers,
-        variant,
-        body: arriving.clone(),
-    };
-    let streaming = Arc::new(streaming);
+    });
     guard.publish(Stage::Arriving(Arc::clone(&streaming)));
-    if let Err(reason) = pump(&mut body, &arriving).await {
+    if let Err(reason) = pump(guard, order, &mut body, &streaming).await {
         order.metrics.not_stored(reason);
+        guard.publish(Stage::Unstored(streaming));
         return;
     }
-    let Some(whole) = arriving.whole() else {
-        order.metrics.not_stored(Unstorable::TooLarge);
+    let Some(body) = guard.flight.body.whole() else {
         return;
     };
-    let headers = streaming.headers.clone();
-    finish(
-        guard,
-        order,
-        Whole {
-            status: streaming.status,
-            headers,
-            body: whole,
-            times,
-        },
-        stamp,
-    );
+    let whole = Whole {
+        status: streaming.status,
+        headers: streaming.headers.clone(),
+        body,
+        times,
+    };
+    finish(guard, order, whole, stamp);
 }
 
 /// Moves a body from the app to its readers.
-async fn pump(body: &mut Body, arriving: &Arriving) -> Result<(), Unstorable> {
-    let mut trailers = None;
+async fn pump(
+    guard: &Guard,
+    order: &Order,
+    body: &mut Body,
+    head: &Arc<Streaming>,
+) -> Result<(), Unstorable> {
+    let arriving = &guard.flight.body;
+    let (mut trailers, mut outgrown) = (None, false);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             arriving.break_off(&error.to_string());
             Unstorable::Broken
         })?;
-        match frame.into_data() {
-            Ok(data) => arriving
-                .push(data)
-                .await
-                .map_err(|_| Unstorable::TooLarge)?,
-            Err(frame) => trailers = frame.into_trailers().ok(),
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                continue;
+            }
+        };
+        if arriving.push(data) && !outgrown {
+            outgrown = true;
+            guard.shared.private.insert(order.key.hash(), ());
+            // Told before the first wait for readers: some of them wait for this.
+            guard.publish(Stage::Unstored(Arc::clone(head)));
         }
+        arriving.room().await.map_err(|_| Unstorable::TooLarge)?;
     }
     arriving.complete(trailers);
-    Ok(())
+    if outgrown {
+        Err(Unstorable::TooLarge)
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads and decodes a body that came encoded, and stores it.

@@ -126,6 +126,43 @@ async fn a_body_declared_too_large_streams_through_and_is_not_stored() {
     }
 }
 
+/// A body of no declared length was read up to the limit, thrown away, and asked for again.
+#[tokio::test]
+async fn a_body_that_grows_too_large_streams_through_and_is_asked_for_once() {
+    let origin = Origin::start().await;
+    let sidecar = sidecar(&origin, "2KiB").await;
+    for asked in 1..=3 {
+        let (answer, chunks) = streamed();
+        origin.then("/a/", answer);
+        (0..10).for_each(|_| chunks.send(vec![b'x'; 1000]));
+        drop(chunks);
+        sidecar
+            .get("/a/")
+            .await
+            .is(200, &"x".repeat(10_000), "MISS");
+        assert_eq!(origin.hits("/a/"), asked);
+    }
+}
+
+#[tokio::test]
+async fn all_who_wait_for_a_body_that_grows_too_large_get_it_whole() {
+    let origin = Origin::start().await;
+    let (answer, chunks) = streamed();
+    origin.then("/a/", answer);
+    let gate = origin.hold("/a/");
+    let sidecar = sidecar(&origin, "2KiB").await;
+
+    let running: Vec<_> = (0..5).map(|_| sidecar.call("GET", "/a/").begin()).collect();
+    sidecar.has_in_flight(5).await;
+    (0..10).for_each(|_| chunks.send(vec![b'x'; 1000]));
+    drop(chunks);
+    gate.release();
+    for one in running {
+        assert_eq!(one.reply().await.body, "x".repeat(10_000));
+    }
+    assert_eq!(origin.hits("/a/"), 1);
+}
+
 #[tokio::test]
 async fn a_slow_reader_of_a_large_body_misses_nothing() {
     let origin = Origin::start().await;
@@ -141,4 +178,48 @@ async fn a_slow_reader_of_a_large_body_misses_nothing() {
     let got = slow.read().await;
     assert_eq!((got.bytes.len(), got.broken), (5 + (32 << 20), false));
     assert_eq!(got.cache(), "MISS");
+}
+
+/// A download that nobody can share any more kept the place of its key: during a write, readers queued behind it.
+#[tokio::test]
+async fn nobody_queues_behind_a_body_that_has_grown_too_large() {
+    let origin = Origin::start().await;
+    let (answer, chunks) = streamed();
+    origin.then("/a/", answer).on("/a/", |_| reply("small"));
+    origin.on("/w/", |_| reply("done"));
+    let sidecar = sidecar(&origin, "2KiB").await;
+
+    chunks.send(vec![b'x'; 3000]);
+    let slow = sidecar.call("GET", "/a/").open().await;
+    let gate = origin.hold("/w/");
+    let write = sidecar.call("POST", "/w/").json("{}").begin();
+    gate.arrived(1).await;
+    sidecar.get("/a/").await.is(200, "small", "MISS");
+    gate.release();
+    write.reply().await.is(200, "done", "BYPASS");
+    drop(chunks);
+    assert_eq!(slow.read().await.bytes.len(), 3000);
+}
+
+/// Conditions and ranges need the whole body; once it cannot be had, they are the app's to answer.
+#[tokio::test]
+async fn a_condition_does_not_wait_for_a_body_that_has_grown_too_large() {
+    let origin = Origin::start().await;
+    let (answer, chunks) = streamed();
+    origin.then("/a/", answer).on("/a/", |seen| {
+        assert_eq!(seen.field("if-none-match"), "\"v\"");
+        reply("").status(304).header("etag", "\"v\"")
+    });
+    let sidecar = sidecar(&origin, "2KiB").await;
+
+    chunks.send("begin");
+    let first = sidecar.call("GET", "/a/").open().await;
+    let conditional = sidecar.call("GET", "/a/");
+    let conditional = conditional.header("if-none-match", "\"v\"").begin();
+    sidecar.has_in_flight(1).await;
+    chunks.send(vec![b'x'; 3000]);
+    conditional.reply().await.is(304, "", "MISS");
+    drop(chunks);
+    assert_eq!(first.read().await.bytes.len(), 3005);
+    eventually("the app was asked twice", || origin.hits("/a/") == 2).await;
 }
