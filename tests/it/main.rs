@@ -16,7 +16,9 @@ mod hostile; // requests and answers that mean harm, and neighbours that leave
 mod identity; // who may share what: scopes, credentials, the lookup
 mod keys; // which requests are one entry: path, query, host, scheme
 mod limits; // what is too large or too many, and an app that cannot be reached
+mod memory; // what tier 1 may take
 mod passing; // both protocols, every transport, bodies as they stream
+mod races; // fills and writes at the same time
 mod ranges; // parts of an entry
 mod reuse; // what a request's own directives and method change
 mod shutdown; // signals, draining, and what may be lost (nothing)
@@ -28,3 +30,4 @@ mod timeouts; // every wait has an end
 mod upgrades; // WebSocket and its like
 mod validation; // asking the app whether an entry still holds
 mod vary; // the secondary key
+mod writes; // what a write drops, and what it leaves alone

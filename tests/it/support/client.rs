@@ -1,9 +1,12 @@
 //! A client: whole requests as values, or bytes as they are.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +18,7 @@ pub struct Call {
     address: String,
     request: http::request::Builder,
     body: Bytes,
+    chunked: bool,
 }
 
 /// An answer, read whole.
@@ -37,6 +41,7 @@ impl Call {
             address: address.to_owned(),
             request,
             body: Bytes::new(),
+            chunked: false,
         }
     }
 
@@ -58,6 +63,12 @@ impl Call {
     pub fn json(self, json: &str) -> Self {
         self.header("content-type", "application/json")
             .body(json.to_owned())
+    }
+
+    /// Sends the body in chunks, without its length.
+    pub fn chunked(mut self) -> Self {
+        self.chunked = true;
+        self
     }
 
     /// Sends it on a connection of its own and reads the whole answer.
@@ -109,8 +120,14 @@ impl Call {
         } else {
             self.request.header("host", "shop.example")
         };
-        let request = request.body(Full::new(self.body)).expect("a request");
-        let response = soon("an answer", sender.send_request(request)).await?;
+        let size = if self.chunked { 1000 } else { usize::MAX };
+        let body = Pieces {
+            rest: self.body,
+            size,
+        };
+        let request = request.body(body).expect("a request");
+        let response = soon("an answer", sender.send_request(request))
+            .await?;
         let (head, body) = response.into_parts();
         Ok(Open {
             status: head.status,
@@ -118,6 +135,38 @@ impl Call {
             body: Some(body),
             connection,
         })
+    }
+}
+
+/// A body that is sent in pieces; in one, its length is told.
+struct Pieces {
+    rest: Bytes,
+    size: usize,
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let length = self.rest.len().min(self.size);
+        let piece = self.rest.split_to(length);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.size == usize::MAX {
+            SizeHint::with_exact(self.rest.len() as u64)
+        } else {
+            SizeHint::default()
+        }
     }
 }
 

@@ -66,6 +66,11 @@ impl Sidecar {
         self.call("GET", path).send().await
     }
 
+    /// A GET by somebody.
+    pub async fn get_as(&self, path: &str, token: &str) -> Reply {
+        self.call("GET", path).token(token).send().await
+    }
+
     /// A POST of this body, as JSON.
     pub async fn post(&self, path: &str, json: &str) -> Reply {
         self.call("POST", path).json(json).send().await
