@@ -12,6 +12,8 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+use crate::capture;
+
 /// What a pattern's captures found: name and decoded text, in the order of the pattern.
 pub type Captures<'p, 'a> = SmallVec<[(&'p str, Cow<'a, str>); 4]>;
 
@@ -134,12 +136,30 @@ impl Pattern {
     /// Matches a normalised path; what the captures found, or `None`.
     #[must_use]
     pub fn matches<'p, 'a>(&'p self, path: &'a str) -> Option<Captures<'p, 'a>> {
+        self.matches_by(path, |text, part| text == part)
+    }
+
+    /// Matches a path as a lenient app may read it, its literal segments in any spelling (`bookings.json` for
+    /// `bookings`). For what is dropped: too much is better than too little.
+    #[must_use]
+    pub fn reaches<'p, 'a>(&'p self, path: &'a str) -> Option<Captures<'p, 'a>> {
+        self.matches_by(path, |text, part| {
+            let canonical = capture::canonical(text);
+            text == part || canonical.is_some() && canonical == capture::canonical(&decode(part))
+        })
+    }
+
+    fn matches_by<'p, 'a>(
+        &'p self,
+        path: &'a str,
+        same: impl Fn(&str, &str) -> bool,
+    ) -> Option<Captures<'p, 'a>> {
         let mut captures = Captures::new();
         let mut parts = segments_of(path);
         for segment in &self.segments {
             let part = parts.next()?;
             match segment {
-                Segment::Literal(text) if text == part => {}
+                Segment::Literal(text) if same(text, part) => {}
                 Segment::Literal(_) => return None,
                 Segment::Any => {}
                 Segment::Capture(name) => captures.push((name, decode(part))),

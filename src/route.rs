@@ -164,11 +164,15 @@ impl Table {
     ) -> Vec<(&'t Write, Captures<'t, 'a>)> {
         self.writes
             .iter()
-            .filter(|write| write.method.as_ref().is_none_or(|wanted| wanted == method))
+            .filter(|write| {
+                // Apps take `post` for POST.
+                let is = |wanted: &Method| wanted.as_str().eq_ignore_ascii_case(method.as_str());
+                write.method.as_ref().is_none_or(is)
+            })
             .filter_map(|write| {
                 write
                     .pattern
-                    .matches(path)
+                    .reaches(path)
                     .map(|captures| (write, captures))
             })
             .collect()
@@ -203,7 +207,7 @@ impl Table {
         for template in &route.tags {
             tags.extend(template.class().map(|class| Tag::named(&class)));
             if let Names::Exact(names) = template.expand(&values) {
-                tags.extend(names.iter().map(|name| Tag::named(name)));
+                names.iter().for_each(|name| push_name(name, &mut tags));
             }
         }
         for shape in &self.shapes {
@@ -215,8 +219,8 @@ impl Table {
     /// The tags of the names that an app put on an answer.
     pub fn response_tags(names: &[String], tags: &mut Tags) {
         for name in names {
-            tags.push(Tag::named(name));
-            tags.extend(tag::class_of(name).map(|class| Tag::named(&class)));
+            push_name(name, tags);
+            tags.extend(tag::without_suffixes(name).map(|name| Tag::named(&name)));
         }
     }
 
@@ -263,6 +267,14 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// Adds a tag by the name that the app gave it on the answer to a write.
+    pub fn drop_named(&self, name: String, drops: &mut Drops) {
+        if let Some(stem) = tag::without_suffixes(&name) {
+            self.drop_name(stem, drops);
+        }
+        self.drop_name(name, drops);
     }
 
     /// Adds what a write that no rule lists drops.
@@ -337,7 +349,7 @@ impl Shape {
     }
 
     fn push_tags(&self, path: &str, tags: &mut Tags) {
-        let Some(captures) = self.pattern.matches(path) else {
+        let Some(captures) = self.pattern.reaches(path) else {
             return;
         };
         tags.push(Tag::new(Kind::Pattern, &[&self.text]));
@@ -380,6 +392,12 @@ fn canonical_segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
             }
         })
         .collect()
+}
+
+/// A name, and every class that it may be meant by.
+fn push_name(name: &str, tags: &mut Tags) {
+    tags.push(Tag::named(name));
+    tags.extend(tag::classes_of(name).map(|class| Tag::named(&class)));
 }
 
 fn push_path_tags(segments: &[Cow<'_, str>], tags: &mut Tags) {

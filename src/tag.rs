@@ -17,6 +17,9 @@ use smallvec::SmallVec;
 use crate::capture::{Source, Values};
 use crate::pattern::{self, PatternError};
 
+/// How many classes of one name count, beside that of everything named.
+const MAX_CLASSES: usize = 8;
+
 /// One tag, hashed.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tag(u64);
@@ -59,10 +62,11 @@ impl Tag {
         Self(hasher.finish())
     }
 
-    /// The tag with this name.
+    /// The tag with this name, whose spelling does not matter where that of a capture's value does not: what an app
+    /// calls `event:6F96…-…` is what a rule's `event:{id}` finds.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self::new(Kind::Name, &[name])
+        Self::new(Kind::Name, &[&fold(name)])
     }
 
     /// The tag of everything.
@@ -187,8 +191,15 @@ impl Template {
     /// (`theater:*`) matches with nothing captured. Used by `[relations]`.
     #[must_use]
     pub fn matches<'n>(&'n self, name: &'n str) -> Option<Vec<(&'n str, &'n str)>> {
-        if self.class().is_some_and(|class| class == name) {
-            return Some(Vec::new());
+        if let Some(class) = name.strip_suffix('*') {
+            // A class reaches whatever may be in it, and finds nothing for the captures.
+            let head = match self.parts.first() {
+                Some(Part::Text(text)) => text.as_str(),
+                Some(Part::Capture(_)) | None => "",
+            };
+            let captures = self.sources().next().is_some();
+            let meets = head.starts_with(class) || captures && class.starts_with(head);
+            return meets.then(Vec::new);
         }
         let mut captured = Vec::new();
         let mut rest = name;
@@ -222,10 +233,76 @@ impl fmt::Display for Template {
     }
 }
 
-/// The class of a name that an app sent (`event:42` is one of `event:*`), so that a drop of the class reaches it.
+/// The classes of a finished name (`event:*` and `*` for `event:42`), so that a drop of a class reaches it whatever
+/// separates the class from the value.
+pub fn classes_of(name: &str) -> impl Iterator<Item = String> {
+    let heads = name
+        .char_indices()
+        .filter(|(_, c)| !c.is_alphanumeric())
+        .map(|(at, c)| at + c.len_utf8());
+    std::iter::once(0)
+        .chain(heads.take(MAX_CLASSES))
+        .map(|end| format!("{}*", &name[..end]))
+}
+
+/// A name without what follows a dot in its values (`file:report` for `file:report.pdf`), as captures find them; `None`
+/// when that is the name itself.
 #[must_use]
-pub fn class_of(name: &str) -> Option<String> {
-    name.split_once(':').map(|(head, _)| format!("{head}:*"))
+pub fn without_suffixes(name: &str) -> Option<String> {
+    let (head, values) = name.split_once(':')?;
+    if !values.contains('.') {
+        return None;
+    }
+    let stems = values
+        .split(':')
+        .map(|value| value.split('.').next().unwrap_or_default());
+    Some(
+        std::iter::once(head)
+            .chain(stems)
+            .collect::<Vec<_>>()
+            .join(":"),
+    )
+}
+
+/// Folds the spellings of a value that [`crate::capture::canonical`] folds, wherever in a name they stand: capitals,
+/// the hyphens of a UUID, leading zeros.
+fn fold(name: &str) -> String {
+    let mut folded = String::with_capacity(name.len());
+    let mut rest = name;
+    let mut previous = ' ';
+    while let Some(c) = rest.chars().next() {
+        let starts = !previous.is_alphanumeric();
+        if starts && let Some(uuid) = rest.get(..36).filter(|text| is_uuid(text)) {
+            let digits = uuid.replace('-', "").to_ascii_lowercase();
+            folded.push_str(without_zeros(&digits));
+            (rest, previous) = (&rest[36..], '0');
+            continue;
+        }
+        if starts {
+            rest = without_zeros(rest);
+        }
+        let c = rest.chars().next().unwrap_or(c);
+        folded.extend(c.to_lowercase());
+        (rest, previous) = (&rest[c.len_utf8()..], c);
+    }
+    folded
+}
+
+/// A text without the zeros before its first other digit.
+fn without_zeros(text: &str) -> &str {
+    let trimmed = text.trim_start_matches('0');
+    if trimmed.len() < text.len() && !trimmed.starts_with(|c: char| c.is_ascii_digit()) {
+        // The last zero is the number itself, or the beginning of a word.
+        return &text[text.len() - trimmed.len() - 1..];
+    }
+    trimmed
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.bytes().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    })
 }
 
 #[cfg(test)]
@@ -267,6 +344,65 @@ mod tests {
         assert_eq!(theater.matches("theaters"), None);
         assert_eq!(theater.matches("theater:"), None);
         assert_eq!(template("events").matches("events"), Some(vec![]));
+    }
+
+    #[test]
+    fn a_class_meets_every_relation_that_may_be_in_it() {
+        for (left, class, expected) in [
+            ("theater:special", "theater:*", true),
+            ("theater:{id}", "*", true),
+            ("theater:{id}", "theater:5:*", true),
+            ("theaters", "theater:*", false),
+            ("movie:{id}", "theater:*", false),
+        ] {
+            assert_eq!(template(left).matches(class).is_some(), expected, "{left}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_one_tag_in_every_spelling_of_its_values() {
+        let uuid = "0f9619ff-8b86-d011-b42d-00cf4fc964ff";
+        for (one, other, same) in [
+            ("event:42", "event:042", true),
+            ("event:42", "Event:42", true),
+            ("event:0", "event:000", true),
+            ("event:10", "event:1", false),
+            ("event-042-x", "event-42-x", true),
+            ("a10", "a1", false),
+            (
+                &format!("e:{uuid}"),
+                &format!("e:{}", uuid.replace('-', "")),
+                true,
+            ),
+            (
+                &format!("e:{uuid}:01"),
+                &format!("e:{}:1", uuid.to_uppercase()),
+                true,
+            ),
+            ("rock-am-ring", "rockamring", false),
+        ] {
+            assert_eq!(Tag::named(one) == Tag::named(other), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn folding_a_name_undoes_what_captures_fold() {
+        for value in [
+            "042",
+            "000",
+            "0a",
+            "00a1",
+            "Café",
+            "2026-01-05",
+            "6F9619FF-8B86-D011-B42D-00CF4FC964FF",
+        ] {
+            let canonical = crate::capture::canonical(value).expect("a spelling");
+            assert_eq!(
+                Tag::named(&format!("x:{value}")),
+                Tag::named(&format!("x:{canonical}")),
+                "{value}"
+            );
+        }
     }
 
     #[test]

@@ -192,6 +192,7 @@ async fn path_patterns_and_relations_reach_what_they_name() {
         (&["events", "mine:{user}"], &["/events/", "/mine/"]),
         (&["/**"], PATHS),
         (&["nothing"], &[]),
+        (&["mine:{body.none}"], &["/events/", "/mine/"]),
     ] {
         let got = drops(drop, ("/book/5/", "{}"), "{}").await;
         assert_eq!(got, expected, "{drop:?}");
@@ -275,6 +276,85 @@ async fn an_alias_of_a_path_is_dropped_with_it() {
     }
 }
 
+/// The rule was found by the path and method as they came; the app reads both more leniently.
+#[tokio::test]
+async fn an_alias_of_a_write_drops_what_the_write_drops() {
+    let origin = Origin::start().await;
+    let plan = shop(&origin).write("POST /book/now/", &["events"]);
+    let sidecar = plan.start().await;
+    for (method, path) in [
+        ("POST", "/book/now/"),
+        ("POST", "/book/now"),
+        ("POST", "/book/now.json"),
+        ("POST", "/book/n%6Fw/"),
+        ("POST", "/Book/now/"),
+        ("post", "/book/now/"),
+    ] {
+        origin.on(path, |_| reply("done"));
+        origin.on("/book/now/", |_| reply("done"));
+        origin.on("/book/n%6Fw/", |_| reply("done"));
+        warm(&sidecar, &["/events/"]).await;
+        sidecar
+            .call(method, path)
+            .send()
+            .await
+            .is(200, "done", "BYPASS");
+        let got = dropped(&sidecar, &["/events/"]).await;
+        assert_eq!(got, ["/events/"], "{method} {path}");
+    }
+}
+
+/// What a write drops whose rule says `drop`, of an entry on which the app put this field.
+async fn drops_named(
+    drop: &str,
+    (name, value): (&'static str, &'static str),
+    answer: Scripted,
+) -> bool {
+    let origin = Origin::start().await;
+    origin.on("/a/", move |_| reply("/a/").header(name, value));
+    origin.then("/w/", answer);
+    let plan = Sidecar::before(&origin)
+        .route("/a/", ROUTE)
+        .write("POST /w/", &[drop]);
+    let sidecar = plan.start().await;
+    warm(&sidecar, &["/a/"]).await;
+    assert_eq!(sidecar.post("/w/", "{}").await.cache(), "BYPASS");
+    !dropped(&sidecar, &["/a/"]).await.is_empty()
+}
+
+#[tokio::test]
+async fn names_that_the_app_puts_on_an_answer_are_dropped_by_rules() {
+    let seven = || {
+        reply(r#"{"id": 7, "u": "6F9619FF-8B86-D011-B42D-00CF4FC964FF", "m": "a@b.example"}"#)
+            .json()
+    };
+    let uuid = "event:6f9619ff-8b86-d011-b42d-00cf4fc964ff";
+    for (name, value, drop, expected) in [
+        ("cache-tag", "x, event:7", "event:{response.id}", true),
+        ("surrogate-key", "x event:7", "event:{response.id}", true),
+        ("xkey", "event:7", "event:{response.id}", true),
+        (
+            "cache-groups",
+            "\"x\", \"event:7\"",
+            "event:{response.id}",
+            true,
+        ),
+        ("cache-tag", "event:8", "event:{response.id}", false),
+        ("cache-tag", "event:8", "event:{response.none}", true),
+        ("cache-tag", "event-8", "event-{response.none}", true),
+        ("cache-tag", "8", "{response.none}", true),
+        ("cache-tag", uuid, "event:{response.u}", true),
+        ("cache-tag", "zip:01234", "zip:{body.none}", true),
+        ("cache-tag", "user:a@b.example", "user:{response.m}", true),
+        ("cache-tag", "user:A@b.example", "user:{response.m}", true),
+        ("cache-tag", "event:7", "event:7", true),
+        ("cache-tag", "v1.events", "v1.movies", false),
+    ] {
+        let got = drops_named(drop, (name, value), seven()).await;
+        assert_eq!(got, expected, "{drop} on {name}: {value}");
+    }
+}
+
 #[tokio::test]
 async fn names_and_locations_on_a_writes_answer_are_dropped() {
     for (name, value, expected) in [
@@ -304,6 +384,24 @@ async fn names_and_locations_on_a_writes_answer_are_dropped() {
         assert_eq!(made.field("cache-group-invalidation"), "");
         assert_eq!(dropped(&sidecar, PATHS).await, expected, "{name}: {value}");
     }
+}
+
+#[tokio::test]
+async fn a_literal_tag_is_one_of_its_class() {
+    let origin = Origin::start().await;
+    origin.on("/final/", |_| reply("/final/"));
+    origin.on("/w/", |_| reply("not json"));
+    let plan = Sidecar::before(&origin).route("/final/", &tagged(&["show:7"]));
+    let sidecar = plan
+        .write("POST /w/", &["show:{response.id}"])
+        .start()
+        .await;
+    warm(&sidecar, &["/final/"]).await;
+    sidecar
+        .post("/w/", "{}")
+        .await
+        .is(200, "not json", "BYPASS");
+    assert_eq!(dropped(&sidecar, &["/final/"]).await, ["/final/"]);
 }
 
 #[tokio::test]
