@@ -585,6 +585,27 @@ async fn an_answer_that_breaks_off_is_a_write_all_the_same() {
     assert_eq!(dropped(&sidecar, PATHS).await, &PATHS[3..5]);
 }
 
+/// An app that compresses hid its answer from the rule, and every write dropped the whole class.
+#[tokio::test]
+async fn an_answer_that_is_looked_into_is_asked_for_unencoded() {
+    let origin = Origin::start().await;
+    origin.on("/w/", |seen| match seen.field("accept-encoding") {
+        "identity" => reply(r#"{"event": 5}"#).json(),
+        _ => reply("gibberish").json().header("content-encoding", "gzip"),
+    });
+    let plan = shop(&origin).write("POST /w/", &["seats:{response.event}"]);
+    let sidecar = plan.start().await;
+    warm(&sidecar, PATHS).await;
+    let call = sidecar
+        .call("POST", "/w/")
+        .header("accept-encoding", "gzip");
+    call.json("{}")
+        .send()
+        .await
+        .is(200, r#"{"event": 5}"#, "BYPASS");
+    assert_eq!(dropped(&sidecar, PATHS).await, ["/events/5/seats/"]);
+}
+
 #[tokio::test]
 async fn widened_drops_are_counted() {
     let origin = Origin::start().await;
