@@ -57,6 +57,8 @@ struct Open {
     tags: Tags,
     /// When the write can no longer take place, and the tags are dropped.
     deadline: Instant,
+    /// The write took place, and only the app's database lags.
+    committed: bool,
 }
 
 /// The table of drops.
@@ -126,21 +128,30 @@ impl Table {
 
     /// Notes that a write to these tags is about to be forwarded.
     pub fn announce(&mut self, token: Token, tags: Tags, deadline: Instant) {
+        self.hold(token, tags, deadline, false);
+    }
+
+    fn hold(&mut self, token: Token, tags: Tags, deadline: Instant, committed: bool) {
         self.seq += 1;
         for tag in &tags {
             self.cells.entry(*tag).or_default().open += 1;
         }
-        self.open.insert(token, Open { tags, deadline });
+        let open = Open {
+            tags,
+            deadline,
+            committed,
+        };
+        self.open.insert(token, open);
     }
 
-    /// Notes that an announced write took place: drops `tags`, and ends the announcement. With `hold`, the announced
-    /// tags stay open until then, and are dropped once more at its end.
+    /// Notes that an announced write took place: drops `tags`, and ends the announcement. With `hold`, `tags` are open
+    /// until then, and are dropped once more at its end: what was announced may be too much, and what the answer told
+    /// was not announced.
     pub fn commit(&mut self, token: Token, tags: &[Tag], hold: Option<Instant>) -> u64 {
         self.drop_tags(tags);
-        match (hold, self.open.get_mut(&token)) {
-            (Some(until), Some(open)) => open.deadline = until,
-            (None, Some(_)) => self.close(token),
-            (_, None) => {}
+        self.close(token);
+        if let Some(until) = hold {
+            self.hold(token, tags.into(), until, true);
         }
         self.seq
     }
@@ -171,7 +182,8 @@ impl Table {
         self.seq
     }
 
-    /// Ends the announcements whose time is over as if the writes had taken place, since nobody knows; how many.
+    /// Ends the announcements whose time is over as if the writes had taken place, since nobody knows; how many. The
+    /// holds of writes that did take place end too, and do not count.
     pub fn expire(&mut self, now: Instant) -> usize {
         let due: Vec<Token> = self
             .open
@@ -179,17 +191,18 @@ impl Table {
             .filter(|(_, open)| open.deadline <= now)
             .map(|(token, _)| *token)
             .collect();
-        for token in &due {
-            let tags = self
-                .open
-                .get(token)
-                .map(|open| open.tags.clone())
-                .unwrap_or_default();
+        let mut unknown = 0;
+        for token in due {
+            let Some(open) = self.open.get(&token) else {
+                continue;
+            };
+            unknown += usize::from(!open.committed);
+            let tags = open.tags.clone();
             self.drop_tags(&tags);
-            self.close(*token);
+            self.close(token);
         }
         self.forget_old(now);
-        due.len()
+        unknown
     }
 
     fn forget_old(&mut self, now: Instant) {
@@ -337,6 +350,40 @@ mod tests {
         table.expire(now + Duration::from_secs(2));
         assert_eq!(
             table.check(lagging, &tags(&["a"]), Writes::Count),
+            Err(Unusable::Dropped)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_held_commit_holds_what_was_written_and_not_what_was_announced() {
+        let (mut table, now) = table();
+        let before = table.stamp();
+        table.announce(Token(1), tags(&["a:*"]), now + Duration::from_secs(60));
+        table.commit(
+            Token(1),
+            &tags(&["a:1", "told"]),
+            Some(now + Duration::from_secs(2)),
+        );
+        let lagging = table.stamp();
+        for (name, during) in [
+            ("a:*", Ok(())),
+            ("a:1", Err(Unusable::Dirty)),
+            ("told", Err(Unusable::Dirty)),
+        ] {
+            assert_eq!(
+                table.check(lagging, &tags(&[name]), Writes::Count),
+                during,
+                "{name}"
+            );
+        }
+        assert_eq!(
+            table.expire(now + Duration::from_secs(2)),
+            0,
+            "its end was known"
+        );
+        assert_eq!(table.check(before, &tags(&["a:*"]), Writes::Count), Ok(()));
+        assert_eq!(
+            table.check(lagging, &tags(&["told"]), Writes::Count),
             Err(Unusable::Dropped)
         );
     }

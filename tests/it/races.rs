@@ -184,6 +184,69 @@ async fn a_bounded_route_is_not_held_up_by_a_write_and_dropped_at_its_end() {
     sidecar.get("/a/").await.is(200, "new", "MISS");
 }
 
+#[tokio::test]
+async fn while_the_apps_database_lags_what_was_written_stays_uncached() {
+    for (rule, answer) in [
+        ("a", reply("done")),
+        (
+            "x",
+            reply("done").header("cache-group-invalidation", "\"a\""),
+        ),
+    ] {
+        let origin = Origin::start().await;
+        origin.on("/a/", |_| reply("old"));
+        origin.on("/b/", |_| reply("other"));
+        origin.then("/l/", answer);
+        let plan = plan(&origin, "").with("[coherence]\norigin_lag = \"1s\"");
+        let plan = plan.route("/b/", "ttl = \"1m\"\ntags = [\"b:1\"]");
+        let sidecar = plan
+            .write("POST /l/", &[rule, "b:{response.id}"])
+            .start()
+            .await;
+        sidecar.get("/b/").await.is(200, "other", "MISS");
+        let written = sidecar.call("POST", "/l/").json("{}").send().await;
+        written.is(200, "done", "BYPASS");
+        for _ in 0..2 {
+            let lagging = sidecar.get("/a/").await;
+            lagging.is(200, "old", "MISS");
+        }
+        origin.on("/a/", |_| reply("new"));
+        soon("the lag is over", async {
+            while sidecar.get("/a/").await.cache() != "HIT" {}
+        })
+        .await;
+        sidecar.get("/a/").await.is(200, "new", "HIT");
+    }
+}
+
+/// A class is announced where the answer will name one member; the lag is that member's alone.
+#[tokio::test]
+async fn a_lag_holds_what_was_written_and_not_its_whole_class() {
+    let origin = Origin::start().await;
+    for path in ["/s/1/", "/s/2/"] {
+        origin.on(path, move |_| reply(path));
+    }
+    origin.on("/w/", |_| reply("{\"id\": 1}").json());
+    let sidecar = Sidecar::before(&origin)
+        .route("/s/{s}/", "ttl = \"1m\"\ntags = [\"s:{s}\"]")
+        .write("POST /w/", &["s:{response.id}"])
+        .with("[coherence]\norigin_lag = \"1s\"")
+        .start()
+        .await;
+    sidecar.get("/s/2/").await.is(200, "/s/2/", "MISS");
+    sidecar
+        .post("/w/", "{}")
+        .await
+        .is(200, "{\"id\": 1}", "BYPASS");
+    soon("the lag is over", async {
+        while sidecar.get("/s/1/").await.cache() != "HIT" {
+            sidecar.get("/s/2/").await.is(200, "/s/2/", "HIT");
+        }
+    })
+    .await;
+    sidecar.get("/s/2/").await.is(200, "/s/2/", "HIT");
+}
+
 /// A small generator of numbers, so that a failing run can be repeated.
 struct Dice(u64);
 
