@@ -232,6 +232,8 @@ struct Flight {
     stage: watch::Sender<Stage>,
     /// The place in the log when it asked the app; unset until then.
     stamp: OnceLock<Stamp>,
+    /// The names that the app put on its answer; unset until its head has come.
+    named: OnceLock<Tags>,
     /// The app's count of its queries: about the exchange, not part of what is stored.
     queries: OnceLock<HeaderValue>,
     /// The body of its answer. It is there before the first byte, so that whoever waits has a place in it.
@@ -271,6 +273,8 @@ struct Ticket {
     own: Option<oneshot::Receiver<Response<Body>>>,
     /// A place in the body; `None` when its first bytes are gone.
     reader: Option<Reader>,
+    /// Whether the fill had begun before this request came.
+    late: bool,
 }
 
 /// A fill that has its place in a lane, and is to be started once the lanes are no longer locked.
@@ -310,6 +314,7 @@ impl Fills {
     ///
     /// The fill goes on without this waiter.
     pub async fn join(&self, order: Arc<Order>) -> Filled {
+        let coherence = &self.shared.tools.coherence;
         for _ in 0..ATTEMPTS {
             let Some(ticket) = self.enter(&order) else {
                 return Filled::GoAlone {
@@ -317,7 +322,7 @@ impl Fills {
                     status: None,
                 };
             };
-            if let Some(filled) = ticket.wait(&order).await {
+            if let Some(filled) = ticket.wait(&order, coherence).await {
                 return filled;
             }
         }
@@ -425,6 +430,7 @@ impl Fills {
         let flight = Arc::new(Flight {
             stage: watch::Sender::new(Stage::Asking),
             stamp: OnceLock::new(),
+            named: OnceLock::new(),
             queries: OnceLock::new(),
             body: Arriving::new(self.shared.tools.max_entry_size),
         });
@@ -497,9 +503,13 @@ impl fmt::Debug for Shared {
 impl Flight {
     /// Whether a request that comes now may share this fill.
     fn usable(&self, coherence: &Coherence, order: &Order) -> Result<(), Unusable> {
-        match self.stamp.get() {
+        let Some(stamp) = self.stamp.get() else {
+            return Ok(());
+        };
+        coherence.check(*stamp, &order.tags, order.writes)?;
+        match self.named.get() {
+            Some(named) => coherence.check(*stamp, named, order.writes),
             None => Ok(()),
-            Some(stamp) => coherence.check(*stamp, &order.tags, order.writes),
         }
     }
 
@@ -514,19 +524,24 @@ impl Ticket {
     fn join(flight: &Arc<Flight>) -> Self {
         Self {
             reader: flight.body.reader(),
+            late: flight.stamp.get().is_some(),
             flight: Arc::clone(flight),
             own: None,
         }
     }
 
-    /// Waits until the fill has an answer for this request; `None` when its answer is another variant's.
-    async fn wait(mut self, order: &Order) -> Option<Filled> {
+    /// Waits until the fill has an answer for this request; `None` when its answer is another variant's, or carries a name
+    /// that was dropped since it was asked for.
+    async fn wait(mut self, order: &Order, coherence: &Coherence) -> Option<Filled> {
         let joined = self.own.is_none();
         let mut stages = self.flight.stage.subscribe();
         let known = stages
             .wait_for(|stage| !matches!(stage, Stage::Asking))
             .await;
         let stage = known.map_or(Stage::Failed(Failure::Aborted), |stage| stage.clone());
+        if self.late && self.outdated(order, coherence) {
+            return None;
+        }
         let (Stage::Arriving(head) | Stage::Unstored(head)) = stage else {
             return self.last(stage, order, joined).await;
         };
@@ -553,6 +568,15 @@ impl Ticket {
                 reason: Unstorable::TooLarge,
                 status: None,
             }),
+        }
+    }
+
+    /// Whether a name that the app put on the answer was dropped, or is being written to: maybe before this request came.
+    /// The tags that the request itself told were looked at when it came.
+    fn outdated(&self, order: &Order, coherence: &Coherence) -> bool {
+        match (self.flight.stamp.get(), self.flight.named.get()) {
+            (Some(stamp), Some(named)) => coherence.check(*stamp, named, order.writes).is_err(),
+            _ => false,
         }
     }
 

@@ -83,7 +83,7 @@ pub(super) async fn run(guard: Guard, order: &Order, private: oneshot::Sender<Re
         && let Some(prior) = &order.prior
     {
         if validation::confirms(prior, &answer.head.headers) {
-            return confirm(&guard, order, prior, &answer, stamp);
+            return confirm(&guard, order, prior, answer, (stamp, private));
         }
         // A 304 about something else: ask again without conditions.
         return match ask(&guard, order, None).await {
@@ -155,16 +155,31 @@ fn fail(guard: &Guard, order: &Order, failure: Failure) {
 }
 
 /// The stale entry still holds: a new one shares its body.
-fn confirm(guard: &Guard, order: &Order, prior: &Arc<Entry>, answer: &Answer, stamp: Stamp) {
-    let headers = validation::merge(&prior.headers, &answer.head.headers);
-    let certificate = certify(order, &headers, stamp);
-    let entry = Arc::new(prior.refreshed(headers, answer.times, certificate));
+fn confirm(
+    guard: &Guard,
+    order: &Order,
+    prior: &Arc<Entry>,
+    answer: Answer,
+    (stamp, private): (Stamp, oneshot::Sender<Response<Body>>),
+) {
+    let mut head = answer.head;
+    head.status = prior.status;
+    head.headers = validation::merge(&prior.headers, &head.headers);
+    drop(private);
+    note_names(guard, &head.headers);
+    let certificate = certify(guard, order, stamp);
+    let entry = Arc::new(prior.refreshed(head.headers, answer.times, certificate));
     let stored = store(guard, order, &entry);
     guard.publish(Stage::Whole {
         entry,
         confirmed: true,
         stored,
     });
+}
+
+/// Whether the head of an answer allows to share it.
+fn may_be_shared(order: &Order, head: &response::Parts, times: Times) -> Result<(), Unstorable> {
+    storing::admit(&order.asked, head, &order.policy, order.sharing, times)
 }
 
 /// A whole answer: private, or to be shared and stored.
@@ -176,6 +191,7 @@ async fn take(
     private: oneshot::Sender<Response<Body>>,
 ) {
     let admitted = admit(guard, order, &answer).and_then(|()| codings(&answer));
+    note_names(guard, &answer.head.headers);
     match admitted {
         Err(reason) => release(guard, order, answer, reason, private),
         Ok(codings) if codings.is_empty() => stream(guard, order, answer, stamp).await,
@@ -184,13 +200,7 @@ async fn take(
 }
 
 fn admit(guard: &Guard, order: &Order, answer: &Answer) -> Result<(), Unstorable> {
-    storing::admit(
-        &order.asked,
-        &answer.head,
-        &order.policy,
-        order.sharing,
-        answer.times,
-    )?;
+    may_be_shared(order, &answer.head, answer.times)?;
     if !answer.delimited {
         return Err(Unstorable::Undelimited);
     }
@@ -364,7 +374,7 @@ struct Whole {
 }
 
 fn finish(guard: &Guard, order: &Order, whole: Whole, stamp: Stamp) {
-    let certificate = certify(order, &whole.headers, stamp);
+    let certificate = certify(guard, order, stamp);
     let entry = Arc::new(Entry::new(Material {
         key: order.key.as_bytes().into(),
         variant: variant(guard, order, &whole.headers),
@@ -408,9 +418,16 @@ fn store(guard: &Guard, order: &Order, entry: &Arc<Entry>) -> bool {
     true
 }
 
-fn certify(order: &Order, headers: &HeaderMap, stamp: Stamp) -> Certificate {
+/// Notes the names that the app put on its answer, before anybody is given it.
+fn note_names(guard: &Guard, headers: &HeaderMap) {
+    let mut named = Tags::new();
+    Table::response_tags(&tags::response_tags(headers), &mut named);
+    let _ = guard.flight.named.set(named);
+}
+
+fn certify(guard: &Guard, order: &Order, stamp: Stamp) -> Certificate {
     let mut all: Tags = order.tags.clone();
-    Table::response_tags(&tags::response_tags(headers), &mut all);
+    all.extend(guard.flight.named.get().into_iter().flatten().copied());
     all.sort_unstable();
     all.dedup();
     Certificate::new(stamp, all)

@@ -56,6 +56,55 @@ async fn an_old_body_that_is_still_arriving_is_nothing_for_who_comes_after() {
     sidecar.get("/a/").await.is(200, "new", "HIT");
 }
 
+/// Only the tags known from the request were looked at: who came after a write to a name that the app puts on its answer
+/// joined a fill from before it.
+#[tokio::test]
+async fn a_name_on_the_answer_counts_for_who_comes_after_the_write() {
+    let named = |body: &'static str| reply(body).header("cache-tag", "named");
+    let origin = Origin::start().await;
+    origin
+        .then("/a/", named("old"))
+        .on("/a/", move |_| named("new"));
+    let sidecar = plan(&origin, "")
+        .write("POST /n/", &["named"])
+        .start()
+        .await;
+    origin.on("/n/", |_| reply("done"));
+
+    let gate = origin.hold("/a/");
+    let first = sidecar.call("GET", "/a/").begin();
+    gate.arrived(1).await;
+    sidecar.post("/n/", "{}").await.is(200, "done", "BYPASS");
+    let late = sidecar.call("GET", "/a/").begin();
+    sidecar.has_in_flight(2).await;
+    gate.release();
+    first.reply().await.is(200, "old", "MISS");
+    late.reply().await.is(200, "new", "MISS");
+    sidecar.get("/a/").await.is(200, "new", "HIT");
+}
+
+#[tokio::test]
+async fn a_name_on_an_answer_that_is_still_arriving_counts_as_well() {
+    let origin = Origin::start().await;
+    let (answer, chunks) = streamed();
+    origin
+        .then("/a/", answer.header("cache-tag", "named"))
+        .on("/a/", |_| reply("new"));
+    let sidecar = plan(&origin, "")
+        .write("POST /n/", &["named"])
+        .start()
+        .await;
+    origin.on("/n/", |_| reply("done"));
+
+    chunks.send("old");
+    let mut first = sidecar.call("GET", "/a/").open().await;
+    assert_eq!(first.text().await, "old");
+    sidecar.post("/n/", "{}").await.is(200, "done", "BYPASS");
+    sidecar.get("/a/").await.is(200, "new", "MISS");
+    drop(chunks);
+    first.read().await.is(200, "", "MISS");
+}
+
 #[tokio::test]
 async fn during_a_write_one_fill_runs_and_one_waits_however_many_read() {
     let origin = Origin::start().await;
