@@ -154,7 +154,7 @@ fn fail(guard: &Guard, order: &Order, failure: Failure) {
     guard.publish(Stage::Failed(failure));
 }
 
-/// The stale entry still holds: a new one shares its body.
+/// The stale entry still holds: a new one shares its body, unless the app now says that it may not be shared.
 fn confirm(
     guard: &Guard,
     order: &Order,
@@ -165,7 +165,14 @@ fn confirm(
     let mut head = answer.head;
     head.status = prior.status;
     head.headers = validation::merge(&prior.headers, &head.headers);
-    drop(private);
+    if let Err(reason) = may_be_shared(order, &head, answer.times) {
+        let own = Answer {
+            head,
+            body: prior.body.clone().into(),
+            ..answer
+        };
+        return release(guard, order, own, reason, private);
+    }
     note_names(guard, &head.headers);
     let certificate = certify(guard, order, stamp);
     let entry = Arc::new(prior.refreshed(head.headers, answer.times, certificate));

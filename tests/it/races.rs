@@ -296,6 +296,37 @@ async fn a_lag_holds_what_was_written_and_not_its_whole_class() {
     sidecar.get("/s/2/").await.is(200, "/s/2/", "HIT");
 }
 
+/// A 304 can say that its answer is for one alone, or set a cookie. Both were merged into what everybody is given.
+#[tokio::test]
+async fn a_confirmation_that_may_not_be_shared_is_not() {
+    for (name, value) in [
+        ("set-cookie", "sessionid=anna"),
+        ("cache-control", "private"),
+        ("cache-control", "no-store"),
+    ] {
+        let origin = Origin::start().await;
+        origin.then(
+            "/a/",
+            reply("one").header("etag", "\"1\"").cache("max-age=0"),
+        );
+        let confirmed = reply("")
+            .status(304)
+            .header("etag", "\"1\"")
+            .header(name, value);
+        origin
+            .then("/a/", confirmed)
+            .on("/a/", |_| reply("").status(304).header("etag", "\"1\""));
+        let sidecar = plan(&origin, "").start().await;
+        sidecar.get("/a/").await.is(200, "one", "MISS");
+        let own = sidecar.get("/a/").await;
+        own.is(200, "one", "MISS");
+        assert_eq!(own.field(name), value);
+        let other = sidecar.get("/a/").await;
+        other.is(200, "one", "REVALIDATED");
+        assert_ne!(other.field(name), value);
+    }
+}
+
 /// A small generator of numbers, so that a failing run can be repeated.
 struct Dice(u64);
 
