@@ -78,12 +78,14 @@ impl Memory {
             };
             if let Some(old) = old {
                 let old = old.into_value();
-                slot.keep = slot.keep.max(old.keep);
                 // A foreign key under the same hash would be a collision: the newcomer has the slot to itself.
                 let others = old
                     .entries()
                     .filter(|other| other.key == entry.key && other.variant != entry.variant);
                 slot.entries.extend(others.take(MAX_VARIANTS - 1).cloned());
+                if slot.entries.len() > 1 {
+                    slot.keep = slot.keep.max(old.keep);
+                }
             }
             Arc::new(slot)
         });
