@@ -143,6 +143,27 @@ async fn those_who_wait_for_another_variant_get_their_own() {
 }
 
 #[tokio::test]
+async fn an_arriving_body_is_nothing_for_another_variant() {
+    let origin = Origin::start().await;
+    let (answer, chunks) = streamed();
+    origin.then("/a/", answer.header("vary", "Accept-Language"));
+    origin.on("/a/", |_| reply("other").header("vary", "Accept-Language"));
+    let gate = origin.hold("/a/");
+    let sidecar = Sidecar::before(&origin).route("/a/", SHARED).start().await;
+
+    let first = sidecar.call("GET", "/a/").begin();
+    gate.arrived(1).await;
+    let call = sidecar.call("GET", "/a/").header("accept-language", "de");
+    let other = call.begin();
+    sidecar.has_in_flight(2).await;
+    gate.release();
+    chunks.send("one");
+    other.reply().await.is(200, "other", "MISS");
+    drop(chunks);
+    first.reply().await.is(200, "one", "MISS");
+}
+
+#[tokio::test]
 async fn an_error_of_the_app_is_each_readers_own() {
     let origin = Origin::start().await;
     origin.on("/a/", |_| reply("broken").status(500));
