@@ -126,8 +126,7 @@ impl Call {
             size,
         };
         let request = request.body(body).expect("a request");
-        let response = soon("an answer", sender.send_request(request))
-            .await?;
+        let response = soon("an answer", sender.send_request(request)).await?;
         let (head, body) = response.into_parts();
         Ok(Open {
             status: head.status,
