@@ -5,6 +5,7 @@
 //! one (each has its own registry).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderValue;
 use prometheus::core::Collector;
@@ -49,8 +50,9 @@ pub struct Metrics {
     pub coherence: Arc<CoherenceMetrics>,
     /// Requests under way.
     pub in_flight: IntGauge,
-    /// Whether the last exchange with the app succeeded.
-    pub upstream_up: IntGauge,
+    upstream_up: IntGauge,
+    /// Whether the first exchange with the app has been seen: until then, neither answer is news of a change.
+    upstream_seen: Arc<AtomicBool>,
     /// The container's memory limit.
     pub memory_limit: IntGauge,
     upstream_errors: IntCounterVec,
@@ -154,6 +156,7 @@ impl Metrics {
                 "reprise_http_requests_in_flight",
                 "Requests being answered.",
             )?,
+            upstream_seen: Arc::default(),
             upstream_up: made.gauge(
                 "reprise_upstream_up",
                 "1 if the app answered last time, 0 if not.",
@@ -188,6 +191,20 @@ impl Metrics {
         if let Some(counter) = self.response_bytes.get(coding) {
             counter.inc_by(bytes);
         }
+    }
+
+    /// Notes whether the app answered; whether that is a change.
+    pub fn app_answers(&self, answered: bool) -> bool {
+        let was = self.upstream_up.get() == 1;
+        self.upstream_up.set(i64::from(answered));
+        let first = !self.upstream_seen.swap(true, Ordering::Relaxed);
+        if first { !answered } else { was != answered }
+    }
+
+    /// Whether the app answered the last time.
+    #[must_use]
+    pub fn app_is_up(&self) -> bool {
+        self.upstream_up.get() == 1
     }
 
     /// Everything, in Prometheus' text format 0.0.4.

@@ -68,7 +68,7 @@ impl Admin {
         };
         let mut lines = String::new();
         if verbose {
-            let app = if self.metrics.upstream_up.get() == 1 {
+            let app = if self.metrics.app_is_up() {
                 "[+]app ok"
             } else {
                 "[!]app has not answered yet, or not the last time (not counted)"

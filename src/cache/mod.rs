@@ -130,6 +130,11 @@ impl Cache {
         }
     }
 
+    /// Takes an entry out, if it is still there.
+    pub fn remove(&self, key: &Key, entry: &Arc<Entry>) {
+        self.memory.remove(key.hash(), entry);
+    }
+
     /// Counts the bytes of an entry's new encoding.
     pub fn reweigh(&self, key: &Key) {
         self.memory.reweigh(key.hash());

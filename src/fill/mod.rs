@@ -35,6 +35,7 @@ use crate::policy::{Coalesce, Policy, Scope};
 use crate::tag::Tags;
 use crate::upstream::{self, Upstream};
 
+pub mod ask;
 pub mod stream;
 mod task;
 
@@ -332,14 +333,14 @@ impl Fills {
         }
     }
 
-    /// Begins a fill that nobody waits for, unless one is under way.
+    /// Begins a fill that nobody waits for, unless one is under way or failed a moment ago.
     pub fn refresh(&self, order: &Arc<Order>) {
         let lane = self.lane_of(order);
         let under_way = self
             .lanes()
             .get(&lane)
             .is_some_and(|lane| lane.running.is_some());
-        if !under_way {
+        if !under_way && !self.failed_recently(&order.key) {
             drop(self.enter(order));
         }
     }
@@ -396,6 +397,10 @@ impl Fills {
             return Some((ticket, Some(start)));
         }
         let private = self.shared.private.contains_key(&order.key.hash());
+        if private && order.needs_whole {
+            // The answer will be this client's own: the app had better see its conditions.
+            return None;
+        }
         let mut lanes = self.lanes();
         let lane = lanes.entry(key).or_default();
         if let Some(running) = &lane.running {

@@ -9,8 +9,8 @@ use http::{Request, Response, StatusCode, response};
 use http_body_util::BodyExt;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
+use super::ask::Asking;
 use super::{Failure, Flight, LaneKey, Order, Shared, Stage, Streaming};
 use crate::body::{self, Body};
 use crate::coherence::Unusable;
@@ -96,38 +96,24 @@ pub(super) async fn run(guard: Guard, order: &Order, private: oneshot::Sender<Re
 
 /// Asks the app, conditionally if there is an entry to ask about.
 async fn ask(guard: &Guard, order: &Order, prior: Option<&Entry>) -> Result<Answer, Failure> {
-    let shared = &guard.shared;
     let mut request = Request::from_parts(order.head.clone(), Body::empty());
     if let Some(prior) = prior {
         validation::make_conditional(request.headers_mut(), prior);
     }
-    let started = Instant::now();
+    let asking = Asking {
+        upstream: &guard.shared.tools.upstream,
+        metrics: &guard.shared.tools.metrics,
+        route: &order.metrics,
+        query_count: &order.query_count,
+    };
     let requested = now();
-    let result = shared.tools.upstream.send(request).await;
-    order
-        .metrics
-        .upstream_duration
-        .observe(started.elapsed().as_secs_f64());
-    shared
-        .tools
-        .metrics
-        .upstream_up
-        .set(i64::from(result.is_ok()));
-    let response = result.map_err(|error| {
-        shared
-            .tools
-            .metrics
-            .upstream_error(error.kind().as_str())
-            .inc();
-        Failure::Upstream(Arc::new(error))
-    })?;
+    let response = asking.send(request).await;
+    let response = response.map_err(|error| Failure::Upstream(Arc::new(error)))?;
     let (mut head, body) = response.into_parts();
-    order.metrics.asked(head.status.as_u16());
     let delimited = http_body::Body::size_hint(&body).exact().is_some()
         || head.headers.contains_key(header::TRANSFER_ENCODING);
     hop_by_hop::strip(&mut head.headers);
     if let Some(count) = head.headers.remove(&order.query_count) {
-        order.metrics.queries(&count);
         let _ = guard.flight.queries.set(count);
     }
     Ok(Answer {
@@ -200,7 +186,17 @@ async fn take(
     let admitted = admit(guard, order, &answer).and_then(|()| codings(&answer));
     note_names(guard, &answer.head.headers);
     match admitted {
-        Err(reason) => release(guard, order, answer, reason, private),
+        Err(reason) => {
+            if let Some(prior) = order
+                .prior
+                .as_ref()
+                .filter(|_| !answer.head.status.is_server_error())
+            {
+                // The app has something else to say now; what it said before must not come back when it fails.
+                guard.shared.tools.cache.remove(&order.key, prior);
+            }
+            release(guard, order, answer, reason, private);
+        }
         Ok(codings) if codings.is_empty() => stream(guard, order, answer, stamp).await,
         Ok(codings) => decoded(guard, order, answer, stamp, &codings).await,
     }

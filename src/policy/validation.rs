@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderName};
 
 use crate::entry::Entry;
-use crate::headers::cache_control::ResponseDirectives;
 use crate::headers::{date, validator};
 use crate::key;
 
@@ -75,22 +74,18 @@ pub fn confirms(entry: &Entry, update: &HeaderMap) -> bool {
         (None, Some(_)) => false,
         (_, None) => true,
     };
-    is_about && keeps_the_terms(entry, update)
+    is_about && selects_the_same(entry, update)
 }
 
-/// A 304 with a cookie, or newly private, or selected by other fields than the entry, would put into a shared entry
-/// what a 200 could not.
-fn keeps_the_terms(entry: &Entry, update: &HeaderMap) -> bool {
-    let private = |said: &ResponseDirectives| said.private || !said.private_fields.is_empty();
-    let (was, says) = (&entry.facts.directives, ResponseDirectives::parse(update));
-    let stricter = says.no_store && !was.no_store || private(&says) && !private(was);
+/// A 304 selected by other fields than the entry is about another variant of it. Whether its head may be shared is asked of
+/// the merged head, as of any other (RFC 9111 §3).
+fn selects_the_same(entry: &Entry, update: &HeaderMap) -> bool {
     let known = key::vary(&entry.headers).unwrap_or_default();
-    let same_fields = key::vary(update).is_some_and(|names| {
+    key::vary(update).is_some_and(|names| {
         names
             .iter()
             .all(|name| *name == header::ACCEPT_ENCODING || known.contains(name))
-    });
-    !stricter && same_fields && !update.contains_key(header::SET_COOKIE)
+    })
 }
 
 #[cfg(test)]

@@ -7,18 +7,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, request};
 use tokio::sync::OnceCell;
 
 use super::forward::upstream_head;
 use super::{Proxy, Seen};
 use crate::body::{self, Body};
-use crate::identity::{Caller, Identity};
-use crate::policy::validation;
+use crate::identity::{Caller, Credential, Identity};
 use crate::upstream::Upstream;
 
 /// How many credentials are remembered.
@@ -57,6 +57,8 @@ struct Shared {
     unknown: moka::sync::Cache<Identity, ()>,
     /// Lookups under way, so that a burst of one user's requests asks once. A standard mutex: held for a map operation.
     asking: Mutex<HashMap<Identity, Cell>>,
+    /// How often something was forgotten: an answer that was asked for before is not kept after.
+    forgotten: AtomicU64,
 }
 
 /// The app could not say who is asking.
@@ -89,6 +91,15 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Forgets whose the request's credential is, after a write that may have ended it.
+    pub(super) fn forget_caller(&self, credential: Option<&Identity>) {
+        if let (Some(lookup), Some(credential)) = (&self.shared.tools.lookup, credential) {
+            lookup.forget(credential);
+        }
+    }
+}
+
 impl Lookup {
     /// Asks this app.
     #[must_use]
@@ -108,6 +119,7 @@ impl Lookup {
                 known,
                 unknown,
                 asking: Mutex::default(),
+                forgotten: AtomicU64::new(0),
             }),
         }
     }
@@ -122,6 +134,7 @@ impl Lookup {
         if self.shared.unknown.contains_key(&credential) {
             return None;
         }
+        let before = self.shared.forgotten.load(Ordering::Acquire);
         let asking = Asking::join(self, credential);
         // If this client leaves, the next one who waits asks in its place.
         let id = asking
@@ -133,7 +146,19 @@ impl Lookup {
             Some(id) => self.shared.known.insert(credential, Arc::clone(id)),
             None => self.shared.unknown.insert(credential, ()),
         }
+        if self.shared.forgotten.load(Ordering::Acquire) != before {
+            // It may be from before the write. This request was under way then; later ones ask again.
+            self.shared.known.invalidate(&credential);
+        }
         id
+    }
+
+    /// Forgets whose a credential is: its owner has written something, maybe a logout or a new password.
+    fn forget(&self, credential: &Identity) {
+        self.shared.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.shared.known.invalidate(credential);
+        self.shared.unknown.invalidate(credential);
+        self.lock().remove(credential);
     }
 
     async fn fetch(&self, headers: &HeaderMap, seen: &Seen<'_>) -> Option<Arc<str>> {
@@ -168,27 +193,34 @@ impl Lookup {
         Some(id.into())
     }
 
-    /// The client's own head, but for what it asks.
+    /// A request of our own with the client's credentials. Nothing else of the client's goes along: what it asks of the app
+    /// for its own request (a method override, a range, a trace) is not for this one.
     fn request(&self, headers: &HeaderMap, seen: &Seen<'_>) -> Request<Body> {
         let mut head: request::Parts = Request::new(()).into_parts().0;
         head.method = Method::GET;
         head.uri = self.shared.config.path.clone();
-        head.headers = headers.clone();
-        let fields = validation::CONDITIONS
+        let named = seen
+            .live
+            .identity
+            .from
             .iter()
-            .chain([&header::CONTENT_LENGTH, &header::CONTENT_TYPE]);
-        for name in fields {
+            .filter_map(|credential| match credential {
+                Credential::Header(name) => Some(name),
+                Credential::Cookie(_) => None,
+            });
+        for name in named.chain([&header::AUTHORIZATION, &header::COOKIE]) {
             head.headers.remove(name);
+            for value in headers.get_all(name) {
+                head.headers.append(name.clone(), value.clone());
+            }
         }
-        head.headers.insert(
-            header::ACCEPT,
-            header::HeaderValue::from_static("application/json"),
-        );
+        head.headers
+            .insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         head.headers.insert(
             header::ACCEPT_ENCODING,
-            header::HeaderValue::from_static("identity"),
+            HeaderValue::from_static("identity"),
         );
-        if let Ok(host) = header::HeaderValue::from_str(seen.client.own_host()) {
+        if let Ok(host) = HeaderValue::from_str(seen.client.own_host()) {
             head.headers.insert(header::HOST, host);
         }
         Request::from_parts(upstream_head(&head, &seen.client, false), Body::empty())

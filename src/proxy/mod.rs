@@ -224,7 +224,7 @@ impl Proxy {
                 (self.dispatch(&head, body, &seen, target, now).await, route)
             }
         };
-        let answer = answer.unwrap_or_else(|error| Answer::failed(&error));
+        let answer = answer.unwrap_or_else(|error| Answer::failed(&error, Happened::Bypass));
         self.shared.served.fetch_add(1, Ordering::Relaxed);
         finish(
             answer,
@@ -267,7 +267,10 @@ impl Proxy {
         now: SystemTime,
     ) -> Result<Answer, Error> {
         match way(head, &body, &target, seen.live) {
-            Way::Read => self.read(head, seen, target, now).await,
+            Way::Read => {
+                let answer = self.read(head, seen, target, now).await;
+                Ok(answer.unwrap_or_else(|error| Answer::failed(&error, Happened::Miss)))
+            }
             // What follows waits for the app: boxed, so that a hit does not carry the room for it.
             Way::Write => Box::pin(self.write(head, body, seen, target)).await,
             Way::Pass(reason) => {
@@ -384,16 +387,8 @@ impl Answer {
         }
     }
 
-    fn failed(error: &Error) -> Self {
-        let result = match error {
-            Error::OnlyIfCached => Happened::Miss,
-            Error::Upstream(_)
-            | Error::Aborted
-            | Error::TooLarge { .. }
-            | Error::SlowBody
-            | Error::HungUp
-            | Error::Connect => Happened::Bypass,
-        };
+    /// The answer to a request that failed on its way: `result` says whether the cache had been asked.
+    fn failed(error: &Error, result: Happened) -> Self {
         // No `Cache-Status` is made of it; the log says why.
         let outcome = Outcome {
             detail: Some(tell::reason(error)),
@@ -454,6 +449,10 @@ fn finish(answer: Answer, of: &Finish<'_>) -> Response<Body> {
     metrics.duration.observe(elapsed.as_secs_f64());
     if of.head.method != Method::HEAD && outcome.result.from_cache() {
         count_bytes(&response, &of.tools.metrics);
+    }
+    if of.head.method == Method::HEAD {
+        // Over HTTP/2, hyper would send what is there.
+        *response.body_mut() = Body::empty();
     }
     tell::headers(of, response.headers_mut(), (&outcome, own), elapsed);
     if of.live.access_log {

@@ -8,11 +8,11 @@ use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{LengthLimitError, Limited};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
 
 use super::forward::upstream_head;
 use super::{Answer, Error, Proxy, Seen, Target};
 use crate::body::Body;
+use crate::fill::ask::Asking;
 use crate::headers::coding::Coding;
 use crate::headers::{hop_by_hop, validator};
 use crate::metrics::RouteMetrics;
@@ -59,31 +59,19 @@ impl Proxy {
         metrics: &RouteMetrics,
         limit: u64,
     ) -> Result<Response<Body>, Error> {
-        let tools = &self.shared.tools;
-        let started = Instant::now();
-        let result = tools.upstream.send(request).await;
-        metrics
-            .upstream_duration
-            .observe(started.elapsed().as_secs_f64());
-        match result {
-            Ok(response) => {
-                tools.metrics.upstream_up.set(1);
-                metrics.asked(response.status().as_u16());
-                if let Some(count) = response.headers().get(&self.shared.live.query_count) {
-                    metrics.queries(count);
-                }
-                Ok(response)
+        let asking = Asking {
+            upstream: &self.shared.tools.upstream,
+            metrics: &self.shared.tools.metrics,
+            route: metrics,
+            query_count: &self.shared.live.query_count,
+        };
+        asking.send(request).await.map_err(|error| {
+            if error.kind() == upstream::Kind::RequestBody {
+                blame_client(&error, limit)
+            } else {
+                error.into()
             }
-            Err(error) => {
-                tools.metrics.upstream_error(error.kind().as_str()).inc();
-                if error.kind() != upstream::Kind::RequestBody {
-                    tools.metrics.upstream_up.set(0);
-                    tracing::warn!(%error, "the app could not be asked");
-                    return Err(error.into());
-                }
-                Err(blame_client(error, limit))
-            }
-        }
+        })
     }
 
     /// Joins the two ends of an upgraded connection until one of them closes.
@@ -124,7 +112,7 @@ pub(super) fn limited(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bod
 }
 
 /// What the client did wrong when its body failed.
-fn blame_client(error: upstream::Error, limit: u64) -> Error {
+fn blame_client(error: &upstream::Error, limit: u64) -> Error {
     let mut source = error.source();
     while let Some(cause) = source {
         if cause.is::<LengthLimitError>() {

@@ -13,7 +13,7 @@ use crate::entry::Entry;
 use crate::fill::variant_rules;
 use crate::identity::Caller;
 use crate::key::{Key, Parts};
-use crate::outcome::{Bypass, Forward, Outcome, Written};
+use crate::outcome::{Bypass, Forward, Outcome, Result as Happened, Written};
 use crate::policy::Scope;
 use crate::policy::reuse::{self, Standing, Verdict};
 use crate::policy::storing::Sharing;
@@ -45,14 +45,9 @@ impl Proxy {
         let (caller, sharing) = match self.whose(head, seen, target.route).await {
             Ok(whose) => whose,
             Err(reason) => {
-                return Box::pin(self.pass(
-                    head,
-                    Body::empty(),
-                    seen,
-                    &target,
-                    Outcome::bypass(reason),
-                ))
-                .await;
+                let outcome = Outcome::bypass(reason);
+                let passed = Box::pin(self.pass(head, Body::empty(), seen, &target, outcome)).await;
+                return Ok(passed.unwrap_or_else(|error| Answer::failed(&error, Happened::Bypass)));
             }
         };
         let identity = caller

@@ -24,6 +24,7 @@ use crate::body::{Body, BoxError};
 use crate::capture::Values;
 use crate::coherence::Intent;
 use crate::headers::hop_by_hop;
+use crate::identity::Identity;
 use crate::key;
 use crate::outcome::{Forward, Outcome, Result as Happened};
 use crate::pattern::Captures;
@@ -43,6 +44,7 @@ struct Writing {
     path: String,
     host: String,
     user: Option<String>,
+    credential: Option<Identity>,
     request: Option<Value>,
     /// Everything may have changed: the path cannot be read.
     everything: bool,
@@ -91,7 +93,10 @@ impl Proxy {
         } else {
             (None, body)
         };
+        let identity = &live.identity;
+        let credential = identity.key.identify(&head.headers, &identity.from);
         let writing = Writing {
+            credential: credential.map(|caller| caller.key),
             live: Arc::clone(live),
             route: target.route.clone(),
             method: head.method.clone(),
@@ -122,7 +127,8 @@ impl Proxy {
         let coherence = &self.shared.tools.coherence;
         let metrics = &self.shared.tools.metrics.coherence;
         let intent = coherence.announce(announced.tags.iter().copied().collect::<Tags>());
-        let _open = Open::new(&metrics.open);
+        let _told = Told(self);
+        self.tell_open_writes();
         let answered = self
             .ask(
                 request,
@@ -153,6 +159,12 @@ impl Proxy {
         Ok(Answer::new(strip(response), outcome))
     }
 
+    fn tell_open_writes(&self) {
+        let tools = &self.shared.tools;
+        let open = i64::try_from(tools.coherence.open_writes()).unwrap_or(i64::MAX);
+        tools.metrics.coherence.open.set(open);
+    }
+
     /// Drops what the write changed, now that its answer is known.
     async fn commit(
         &self,
@@ -160,23 +172,20 @@ impl Proxy {
         intent: Intent,
         response: Response<Body>,
     ) -> Response<Body> {
-        let (mut parts, mut body) = response.into_parts();
+        let (parts, mut body) = response.into_parts();
         let needs = writing.live.needs(&writing.method, &writing.path);
         let mut captured = None;
         if needs.response {
             (captured, body) = capture(&parts.headers, body).await;
         }
         let drops = writing.drops(captured.as_ref(), &parts.headers);
+        self.forget_caller(writing.credential.as_ref());
         let tags: Vec<Tag> = drops.tags.iter().copied().collect();
         let position = intent.commit(&tags);
         let metrics = &self.shared.tools.metrics.coherence;
         metrics.by_write.inc();
         metrics.widened.inc_by(drops.widened.len() as u64);
-        if parts
-            .headers
-            .remove(header::HeaderName::from_static("cache-group-invalidation"))
-            .is_some()
-        {
+        if parts.headers.contains_key("cache-group-invalidation") {
             metrics.by_header.inc();
         }
         tracing::debug!(
@@ -339,18 +348,11 @@ impl http_body::Body for Replayed {
     }
 }
 
-/// Counts a write under way.
-struct Open<'m>(&'m prometheus::IntGauge);
+/// Brings the gauge of open writes up to date when a write is settled, in whatever way.
+struct Told<'p>(&'p Proxy);
 
-impl<'m> Open<'m> {
-    fn new(gauge: &'m prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Open<'_> {
+impl Drop for Told<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.tell_open_writes();
     }
 }

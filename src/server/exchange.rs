@@ -76,8 +76,12 @@ impl HttpBody for Upload {
 }
 
 /// An answer's body. Its request counts as in flight until this is dropped, sent or not.
+///
+/// When the body breaks off, what came before is sent first: an error right behind the head would make hyper close the
+/// connection with both still in its buffer, and the client would see no answer where there was the beginning of one.
 pub(super) struct Answer {
     body: Body,
+    broken: Option<BoxError>,
     _in_flight: InFlight,
 }
 
@@ -85,6 +89,7 @@ impl Answer {
     pub(super) fn new(body: Body, in_flight: InFlight) -> Self {
         Self {
             body,
+            broken: None,
             _in_flight: in_flight,
         }
     }
@@ -98,11 +103,22 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Err(error)) => {
+                self.broken = Some(error);
+                // Pending once: the connection flushes before it asks again.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.broken.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -121,7 +121,7 @@ async fn an_app_behind_a_unix_socket_comes_back_by_itself() {
 
     let reply = sidecar.get("/a/").await;
     assert_eq!(reply.status, 502);
-    assert_eq!(reply.cache(), "BYPASS");
+    assert_eq!(reply.cache(), "MISS");
     let detail = format!("connect to {url}: no such socket");
     assert_eq!(reply.value()["detail"], detail);
 

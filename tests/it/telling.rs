@@ -156,7 +156,7 @@ async fn answers_that_the_proxy_makes_itself_have_no_cache_status() {
                 refused.cache().as_str(),
                 refused.field("cache-status").as_str()
             ),
-            ("BYPASS", "")
+            ("MISS", "")
         );
         assert_ne!(refused.field("x-response-time"), "");
     }
