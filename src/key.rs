@@ -603,6 +603,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn variants_follow_vary_and_the_route() {
         let all = Cookies::All;
         let language = Cookies::Only(vec!["django_language".into()]);

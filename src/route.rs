@@ -2,7 +2,7 @@
 //!
 //! A [`Table`] is built once from the configuration and never changes. For a read it finds the first `[[route]]`
 //! whose pattern matches; for a write, every `[[write]]` that does. It also turns what a rule says in names into
-//! the tags that entries and drops carry: [`Table::entry_tags`] and [`Table::drop_tags`] are the two sides of one
+//! the tags that entries and drops carry: [`Table::entry_tags`] and [`Table::drop_item`] are the two sides of one
 //! convention and must change together.
 
 use std::borrow::Cow;
@@ -229,26 +229,24 @@ impl Table {
         match item {
             Item::Path(pattern) => drop_path(pattern, values, drops),
             Item::Tag(template) => match template.expand(values) {
-                Names::Exact(names) => names
-                    .into_iter()
-                    .for_each(|name| self.drop_name(name, drops)),
+                Names::Exact(names) => names.iter().for_each(|name| self.drop_name(name, drops)),
                 Names::Class(class) => {
                     drops.widened.insert(class.clone());
-                    self.drop_name(class, drops);
+                    self.drop_name(&class, drops);
                 }
             },
         }
     }
 
     /// Adds a tag by its name, and what `[relations]` says goes with it.
-    pub fn drop_name(&self, name: String, drops: &mut Drops) {
+    pub fn drop_name(&self, name: &str, drops: &mut Drops) {
         // Noted first: relations that lead back here end here.
-        if !drops.names.insert(name.clone()) {
+        if !drops.names.insert(name.to_owned()) {
             return;
         }
-        drops.tags.insert(Tag::named(&name));
+        drops.tags.insert(Tag::named(name));
         for relation in &self.relations {
-            if let Some(captured) = relation.left.matches(&name) {
+            if let Some(captured) = relation.left.matches(name) {
                 let path: Vec<_> = captured
                     .iter()
                     .map(|(capture, value)| (*capture, Cow::Borrowed(*value)))
@@ -259,10 +257,10 @@ impl Table {
                 };
                 for right in &relation.right {
                     match right.expand(&values) {
-                        Names::Exact(names) => names
-                            .into_iter()
-                            .for_each(|name| self.drop_name(name, drops)),
-                        Names::Class(class) => self.drop_name(class, drops),
+                        Names::Exact(names) => {
+                            names.iter().for_each(|name| self.drop_name(name, drops))
+                        }
+                        Names::Class(class) => self.drop_name(&class, drops),
                     }
                 }
             }
@@ -270,9 +268,9 @@ impl Table {
     }
 
     /// Adds a tag by the name that the app gave it on the answer to a write.
-    pub fn drop_named(&self, name: String, drops: &mut Drops) {
-        if let Some(stem) = tag::without_suffixes(&name) {
-            self.drop_name(stem, drops);
+    pub fn drop_named(&self, name: &str, drops: &mut Drops) {
+        if let Some(stem) = tag::without_suffixes(name) {
+            self.drop_name(&stem, drops);
         }
         self.drop_name(name, drops);
     }

@@ -15,7 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("headers", &[]),
     ("identity", &["headers"]),
     ("key", &["headers", "identity"]),
-    ("pattern", &[]),
+    ("pattern", &["capture"]),
     ("tag", &["capture", "pattern"]),
     ("units", &[]),
     // Rules

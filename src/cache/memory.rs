@@ -70,10 +70,10 @@ impl Memory {
     }
 
     /// Puts an entry into its slot, in place of the one it succeeds: the one of the same key and variant.
-    pub fn put(&self, hash: u128, entry: Arc<Entry>, keep: Duration) {
+    pub fn put(&self, hash: u128, entry: &Arc<Entry>, keep: Duration) {
         self.slots.entry(hash).and_upsert_with(|old| {
             let mut slot = Slot {
-                entries: SmallVec::from_iter([Arc::clone(&entry)]),
+                entries: SmallVec::from_iter([Arc::clone(entry)]),
                 keep,
             };
             if let Some(old) = old {

@@ -124,7 +124,7 @@ impl Cache {
     }
 
     /// Keeps an entry for at most this long.
-    pub fn put(&self, key: &Key, entry: Arc<Entry>, keep: Duration) {
+    pub fn put(&self, key: &Key, entry: &Arc<Entry>, keep: Duration) {
         if keep > Duration::ZERO {
             self.memory.put(key.hash(), entry, keep);
         }

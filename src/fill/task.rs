@@ -413,11 +413,7 @@ fn store(guard: &Guard, order: &Order, entry: &Arc<Entry>) -> bool {
         return false;
     }
     let keep = freshness::keep_for(entry, &order.policy, entry.times.received);
-    guard
-        .shared
-        .tools
-        .cache
-        .put(&order.key, Arc::clone(entry), keep);
+    guard.shared.tools.cache.put(&order.key, entry, keep);
     true
 }
 

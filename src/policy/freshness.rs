@@ -236,6 +236,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn the_lifetime_is_the_apps_word_then_the_routes() {
         let minute = Policy {
             ttl: Duration::from_secs(60),

@@ -205,6 +205,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn verdicts_follow_age_windows_and_the_clients_words() {
         let plain = Policy::default();
         let honor = Policy {

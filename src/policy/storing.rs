@@ -276,6 +276,7 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn responses_are_stored_only_when_nothing_speaks_against_it() {
         let no_ttl = Policy::default;
         let with = |change: fn(&mut Policy)| {

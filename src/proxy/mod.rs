@@ -1,8 +1,8 @@
 //! The request path: where a request is answered. This module is the table of contents of the program.
 //!
 //! [`Proxy::handle`] takes one set of rules and one look at the clock, and sends the request down one of three ways:
-//! [`read`] for safe methods on a route, [`write`] for everything that may change something, [`pass`] for the rest. Each
-//! gives an [`Answer`], a response and the one [`Outcome`] that headers, log and metrics are made of. Every failure has
+//! `read` for safe methods on a route, `write` for everything that may change something, `pass` for the rest. Each
+//! gives an `Answer`, a response and the one [`Outcome`] that headers, log and metrics are made of. Every failure has
 //! become a response by the time `handle` returns.
 
 use std::fmt;

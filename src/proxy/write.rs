@@ -233,7 +233,7 @@ impl Writing {
             }
         }
         for tag in invalidation::named_tags(answer) {
-            table.drop_named(tag, &mut drops);
+            table.drop_named(&tag, &mut drops);
         }
         drops
     }

@@ -1,5 +1,10 @@
 //! Behaviour, through real sockets, in one binary.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test is its tasks' owner, reads whole bodies, and looks at the clock and the environment"
+)]
+
 mod support;
 
 mod cli; // commands, exit codes, the environment, what `run` says and does at start

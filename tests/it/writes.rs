@@ -87,6 +87,7 @@ async fn drops(drop: &[&str], (path, body): (&str, &str), answer: &str) -> Vec<&
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn captures_say_what_is_dropped_and_a_missing_one_widens_to_the_class() {
     let seats = vec!["/events/5/seats/", "/events/6/seats/"];
     let five = vec!["/events/5/seats/"];
