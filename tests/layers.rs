@@ -79,8 +79,8 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "capture", "headers", "identity", "key", "pattern", "policy", "route", "server", "tag",
-            "units", "upstream",
+            "capture", "headers", "identity", "key", "pattern", "policy", "respond", "route",
+            "server", "tag", "units", "upstream",
         ],
     ),
     (
@@ -96,7 +96,6 @@ const TABLE: &[(&str, &[&str])] = &[
             "metrics",
             "outcome",
             "proxy",
-            "respond",
             "server",
             "upstream",
         ],

@@ -24,7 +24,6 @@ use crate::key::KeyHasher;
 use crate::metrics::Metrics;
 use crate::outcome;
 use crate::proxy::{self, Live, Lookup, LookupConfig, Proxy, RouteContext};
-use crate::respond::encode;
 use crate::server::{self, Address, Listener};
 use crate::upstream::{self, Upstream};
 
@@ -321,11 +320,7 @@ fn live(config: Config, metrics: &Metrics) -> Result<Live, Error> {
             key,
         },
         query: config.query,
-        compression: encode::Config {
-            encodings: config.compression.encodings,
-            min_size: config.compression.min_size,
-            types: config.compression.types,
-        },
+        compression: config.compression,
         trusted: config.server.trusted_proxies,
         max_request_body: config.server.max_request_body,
         query_count: config.upstream.query_count_header,

@@ -6,12 +6,13 @@ use crate::config::kinds;
 use crate::config::reader::{Section, Value};
 use crate::config::redis::optional_redis_url;
 use crate::config::settings::{
-    Admin, Coherence, Compression, Identity, Log, LogFormat, Memory, Monitor, OnPartition, Reload,
-    Server, Tls, Trace, Upstream, Warm, WriteAccess,
+    Admin, Coherence, Identity, Log, LogFormat, Memory, Monitor, OnPartition, Reload, Server, Tls,
+    Trace, Upstream, Warm, WriteAccess,
 };
 use crate::identity::IdentityKey;
 use crate::key::QueryRules;
 use crate::policy::Mode;
+use crate::respond::encode::Config as Compression;
 use crate::upstream::Target;
 
 /// Reads `version`: there is only one.

@@ -37,8 +37,8 @@ mod tests;
 pub use diagnostic::{Diagnostic, Severity};
 pub use environment::{Environment, Secret};
 pub use settings::{
-    Admin, Coherence, Compression, Identity, Log, LogFormat, MaxSize, Memory, Monitor, OnPartition,
-    Password, Redis, Reload, Server, Tls, Trace, Upstream, Warm, WriteAccess,
+    Admin, Coherence, Identity, Log, LogFormat, MaxSize, Memory, Monitor, OnPartition, Password,
+    Redis, Reload, Server, Tls, Trace, Upstream, Warm, WriteAccess,
 };
 
 use crate::config::diagnostic::Source;
@@ -46,6 +46,7 @@ use crate::config::findings::Findings;
 use crate::config::reader::Section;
 use crate::key::QueryRules;
 use crate::policy::Policy;
+use crate::respond::encode;
 use crate::route::Table;
 
 /// A configuration, checked.
@@ -66,7 +67,7 @@ pub struct Config {
     /// Which query parameters are part of a key.
     pub query: QueryRules,
     /// Which representations are made.
-    pub compression: Compression,
+    pub compression: encode::Config,
     /// What counts as slow.
     pub monitor: Monitor,
     /// Probes, metrics, page and API.

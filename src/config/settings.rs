@@ -11,7 +11,6 @@ use http::header::HeaderName;
 use ipnet::IpNet;
 
 use crate::config::environment::Secret;
-use crate::headers::coding::Coding;
 use crate::identity::{Credential, IdentityKey};
 use crate::policy::Mode;
 use crate::server::Address;
@@ -228,34 +227,6 @@ impl Default for Identity {
             field: "/id".into(),
             ttl: Duration::from_secs(300),
             key: None,
-        }
-    }
-}
-
-/// `[compression]`: which representations are made.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Compression {
-    /// The codings, in the server's order of preference.
-    pub encodings: Vec<Coding>,
-    /// A body smaller than this many bytes stays as it is.
-    pub min_size: u64,
-    /// Media types worth it: `application/json`, or `text/*`.
-    pub types: Vec<String>,
-}
-
-impl Default for Compression {
-    fn default() -> Self {
-        let types = [
-            "application/json",
-            "text/*",
-            "application/problem+json",
-            "application/xml",
-            "image/svg+xml",
-        ];
-        Self {
-            encodings: vec![Coding::Zstd, Coding::Br, Coding::Gzip],
-            min_size: 1024,
-            types: types.map(str::to_owned).to_vec(),
         }
     }
 }
