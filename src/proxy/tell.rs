@@ -10,9 +10,11 @@ use http::{HeaderMap, Response};
 
 use super::{Error, Finish};
 use crate::body::Body;
+use crate::capture::Values;
 use crate::key;
 use crate::outcome::{Outcome, Result as Happened};
 use crate::policy::StatusHeaders;
+use crate::tag::Names;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -49,7 +51,14 @@ pub(super) fn headers(
         None => {
             headers.append(CACHE_STATUS, outcome.cache_status());
         }
-        Some(key) => append(headers, &CACHE_STATUS, format!("{outcome}; key=\"{key}\"")),
+        Some(key) => {
+            let tags = tags_of(of);
+            append(
+                headers,
+                &CACHE_STATUS,
+                format!("{outcome}; key=\"{key}\"; tags=\"{tags}\""),
+            );
+        }
     }
 }
 
@@ -57,6 +66,44 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.append(name, value);
     }
+}
+
+/// The names of the tags that the route gives to the answer. The caller is told as `{user}`: a tag holds his hash.
+fn tags_of(of: &Finish<'_>) -> String {
+    let path = key::normalise_path(of.head.uri.path()).unwrap_or_default();
+    let Some((_, route, captures)) = of.live.table.find(&path) else {
+        return String::new();
+    };
+    let values = Values {
+        path: &captures,
+        user: Some("{user}"),
+        ..Values::default()
+    };
+    let names = route
+        .tags
+        .iter()
+        .flat_map(|template| match template.expand(&values) {
+            Names::Exact(names) => names.into_vec(),
+            Names::Class(class) => vec![class],
+        });
+    let names: Vec<String> = names.map(|name| quotable(name.as_bytes())).collect();
+    names.join(" ")
+}
+
+/// Text as the content of an sf-string (RFC 9651 §3.3.3): ASCII, with quotes and backslashes escaped.
+fn quotable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => text.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => text.push(char::from(*byte)),
+            _ => {
+                // Writing into a `String` cannot fail.
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    text
 }
 
 /// What is worth seeing in a browser's developer tools. `app` is how long this request waited for the app.
@@ -97,17 +144,9 @@ fn key_of(of: &Finish<'_>) -> Option<String> {
     let query = query_in(key.as_bytes())?;
     let mark = if query.is_empty() { "" } else { "?" };
     let host = of.client.host.to_ascii_lowercase();
-    let mut text = String::new();
-    for byte in [host.as_bytes(), path.as_bytes(), mark.as_bytes(), query].concat() {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => text.push(char::from(byte)),
-            _ => {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-    }
-    Some(text)
+    Some(quotable(
+        &[host.as_bytes(), path.as_bytes(), mark.as_bytes(), query].concat(),
+    ))
 }
 
 /// The last of a key's three parts, each of which has its length before it; a byte for the encoding and one for the

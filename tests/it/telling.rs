@@ -87,11 +87,14 @@ async fn debug_tells_the_key_as_it_counts_and_where_the_time_went() {
     let origin = Origin::start().await;
     origin.on("/a/", |_| reply("a").header("x-query-count", "3"));
     let sidecar = Sidecar::before(&origin)
-        .route("/a/", "ttl = \"1m\"\nstatus_headers = \"debug\"")
+        .route(
+            "/a/",
+            "ttl = \"1m\"\nstatus_headers = \"debug\"\ntags = [\"a\", \"of:{user}\"]",
+        )
         .start()
         .await;
     let path = "/a/?q=1&b=2&utm_source=mail&a=%C3%A9";
-    let key = "key=\"shop.example/a/?a=%C3%A9&b=2&q=1\"";
+    let key = "key=\"shop.example/a/?a=%C3%A9&b=2&q=1\"; tags=\"a of:{user}\"";
 
     let call = || sidecar.call("GET", path).header("host", "Shop.Example");
     let miss = call().token("sekrit").send().await;
