@@ -86,6 +86,21 @@ impl Cache {
         lookup
     }
 
+    /// Looks once more, uncounted: for a fill that is about to begin and may just have been forestalled.
+    #[must_use]
+    pub fn again(
+        &self,
+        key: &Key,
+        request: &HeaderMap,
+        rules: &VariantRules<'_>,
+        writes: Writes,
+    ) -> Option<Arc<Entry>> {
+        match self.look(key, request, rules, writes) {
+            Lookup::Found(entry) => Some(entry),
+            Lookup::Nothing | Lookup::OtherVariant(_) | Lookup::Dropped | Lookup::Dirty => None,
+        }
+    }
+
     fn look(
         &self,
         key: &Key,

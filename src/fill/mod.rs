@@ -30,6 +30,7 @@ use crate::entry::{Entry, Stamp};
 use crate::identity::Credential;
 use crate::key::{Key, Variant, VariantRules};
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::policy::reuse::Standing;
 use crate::policy::storing::{Sharing, Unstorable};
 use crate::policy::{Coalesce, Policy, Scope};
 use crate::tag::Tags;
@@ -278,6 +279,16 @@ struct Ticket {
     late: bool,
 }
 
+/// What a request that comes to the fills is given.
+enum Entered {
+    /// A fill to wait for.
+    Waiting(Ticket),
+    /// The answer of a fill that ended this moment.
+    Stored(Arc<Entry>),
+    /// Waiting would be for nothing.
+    Alone,
+}
+
 /// A fill that has its place in a lane, and is to be started once the lanes are no longer locked.
 struct Start {
     guard: task::Guard,
@@ -317,11 +328,23 @@ impl Fills {
     pub async fn join(&self, order: Arc<Order>) -> Filled {
         let coherence = &self.shared.tools.coherence;
         for _ in 0..ATTEMPTS {
-            let Some(ticket) = self.enter(&order) else {
-                return Filled::GoAlone {
-                    reason: Unstorable::Private,
-                    status: None,
-                };
+            let ticket = match self.enter(&order) {
+                Entered::Waiting(ticket) => ticket,
+                Entered::Stored(entry) => {
+                    let news = News {
+                        joined: true,
+                        confirmed: false,
+                        stored: true,
+                        queries: None,
+                    };
+                    return Filled::Entry { entry, news };
+                }
+                Entered::Alone => {
+                    return Filled::GoAlone {
+                        reason: Unstorable::Private,
+                        status: None,
+                    };
+                }
             };
             if let Some(filled) = ticket.wait(&order, coherence).await {
                 return filled;
@@ -381,42 +404,66 @@ impl Fills {
         (hash, hasher.finish())
     }
 
-    /// Finds or begins the fill for an order; `None` when waiting would be for nothing.
-    fn enter(&self, order: &Arc<Order>) -> Option<Ticket> {
-        let (ticket, start) = self.place(order)?;
+    /// Finds or begins the fill for an order.
+    fn enter(&self, order: &Arc<Order>) -> Entered {
+        let (entered, start) = self.place(order);
         if let Some(start) = start {
             self.start(start, order);
         }
-        Some(ticket)
+        entered
     }
 
-    fn place(&self, order: &Arc<Order>) -> Option<(Ticket, Option<Start>)> {
+    fn place(&self, order: &Order) -> (Entered, Option<Start>) {
         let key = self.lane_of(order);
         if order.policy.coalesce == Coalesce::Off {
             let (_, ticket, start) = self.begin(key, None);
-            return Some((ticket, Some(start)));
+            return (Entered::Waiting(ticket), Some(start));
         }
         let private = self.shared.private.contains_key(&order.key.hash());
         if private && order.needs_whole {
             // The answer will be this client's own: the app had better see its conditions.
-            return None;
+            return (Entered::Alone, None);
         }
         let mut lanes = self.lanes();
         let lane = lanes.entry(key).or_default();
         if let Some(running) = &lane.running {
             if private {
                 // One probe at a time may find the key shareable again; the others do not wait for it.
-                return None;
+                return (Entered::Alone, None);
             }
             match running.usable(&self.shared.tools.coherence, order) {
-                Ok(()) => return Some((Ticket::join(running), None)),
-                Err(Unusable::Dirty) => return Some(self.enqueue(key, lane)),
+                Ok(()) => return (Entered::Waiting(Ticket::join(running)), None),
+                Err(Unusable::Dirty) => {
+                    let (ticket, start) = self.enqueue(key, lane);
+                    return (Entered::Waiting(ticket), start);
+                }
                 Err(Unusable::Dropped | Unusable::Forgotten) => {}
             }
+        } else if let Some(entry) = self.just_stored(order) {
+            lanes.remove(&key);
+            return (Entered::Stored(entry), None);
         }
         let (flight, ticket, start) = self.begin(key, None);
         lane.running = Some(flight);
-        Some((ticket, Some(start)))
+        (Entered::Waiting(ticket), Some(start))
+    }
+
+    /// What a fill has stored between this request's look into the cache and its turn here. A fill stores before it
+    /// leaves its lane, so whoever finds the lane empty finds what it left.
+    fn just_stored(&self, order: &Order) -> Option<Arc<Entry>> {
+        let cache = &self.shared.tools.cache;
+        let entry = cache.again(
+            &order.key,
+            &order.asked,
+            &order.variant_rules(),
+            order.writes,
+        )?;
+        let known = order
+            .prior
+            .as_ref()
+            .is_some_and(|prior| Arc::ptr_eq(prior, &entry));
+        let fresh = Standing::of(&entry, &order.policy, task::now()).is_fresh();
+        (fresh && !known).then_some(entry)
     }
 
     fn enqueue(&self, key: LaneKey, lane: &mut Lane) -> (Ticket, Option<Start>) {

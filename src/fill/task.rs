@@ -131,7 +131,7 @@ async fn ask(guard: &Guard, order: &Order, prior: Option<&Entry>) -> Result<Answ
     clippy::disallowed_methods,
     reason = "a fill dates what it fetches; its request's clock is older"
 )]
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     SystemTime::now()
 }
 
