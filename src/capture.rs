@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 use smallvec::SmallVec;
 
 /// Values longer than this name nothing a booking app would call an id; they widen the item to its class.
@@ -101,7 +101,7 @@ fn walk(json: &Value, steps: &[String], found: &mut Found) -> Option<()> {
 fn leaf(json: &Value, found: &mut Found) -> Option<()> {
     let text = match json {
         Value::String(text) => Cow::Borrowed(text.as_str()),
-        Value::Number(number) => Cow::Owned(number.to_string()),
+        Value::Number(number) => Cow::Owned(plain(number)?),
         Value::Bool(_) | Value::Null | Value::Array(_) | Value::Object(_) => return None,
     };
     let text = canonical(&text)?.into_owned();
@@ -112,6 +112,13 @@ fn leaf(json: &Value, found: &mut Found) -> Option<()> {
         found.push(text);
     }
     Some(())
+}
+
+/// A number as it was written; `None` with an exponent, which an app may read as another spelling of an id.
+#[must_use]
+pub fn plain(number: &Number) -> Option<String> {
+    let text = number.to_string();
+    (!text.contains(['e', 'E'])).then_some(text)
 }
 
 /// The spelling under which a value is compared, or `None` for one that an app may read as something else.

@@ -115,6 +115,33 @@ impl IdentityKey {
         })
     }
 
+    /// Each credential of a request by itself, of the kinds listed: what a write with it may end.
+    #[must_use]
+    pub fn credentials(&self, headers: &HeaderMap, from: &[Credential]) -> Vec<Identity> {
+        let mut found = Vec::new();
+        for (index, credential) in from.iter().enumerate() {
+            let mut take = |feed: &dyn Fn(&mut SipHasher24) -> bool| {
+                let mut one = self.hasher();
+                if feed(&mut one) {
+                    one.write_usize(index);
+                    found.push(Identity(one.finish128().as_bytes()));
+                }
+            };
+            match credential {
+                Credential::Header(name) => take(&|hasher| feed_field(name, headers, hasher)),
+                Credential::Cookie(name) => {
+                    for (_, value) in cookie::cookies(headers).filter(|(known, _)| known == name) {
+                        take(&|hasher| {
+                            hasher.write(value.as_bytes());
+                            !value.is_empty()
+                        });
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// The caller whom the app knows by this id, whatever credential he came with.
     #[must_use]
     pub fn known(&self, id: &str) -> Caller {

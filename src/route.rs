@@ -156,17 +156,21 @@ impl Table {
         })
     }
 
-    /// The write rules that match, with what each captured. All of them apply.
+    /// The write rules that match, with what each captured. All of them apply. `None` stands for a method that nobody
+    /// knows: then the path decides alone.
     pub fn writes_of<'t, 'a>(
         &'t self,
-        method: &Method,
+        method: Option<&Method>,
         path: &'a str,
     ) -> Vec<(&'t Write, Captures<'t, 'a>)> {
         self.writes
             .iter()
             .filter(|write| {
                 // Apps take `post` for POST.
-                let is = |wanted: &Method| wanted.as_str().eq_ignore_ascii_case(method.as_str());
+                let is = |wanted: &Method| {
+                    method
+                        .is_none_or(|method| wanted.as_str().eq_ignore_ascii_case(method.as_str()))
+                };
                 write.method.as_ref().is_none_or(is)
             })
             .filter_map(|write| {
@@ -535,7 +539,7 @@ mod tests {
     /// Whether a write of `/write/5/` with this answer, dropping `drop`, reaches the entry at `path`.
     fn reaches(drop: &str, path: &str, answer: Option<&serde_json::Value>) -> bool {
         let table = table(&[drop], &[("theater:{id}", &["events", "event:{id}"])]);
-        let (write, captures) = table.writes_of(&Method::POST, "/write/5/").remove(0);
+        let (write, captures) = table.writes_of(Some(&Method::POST), "/write/5/").remove(0);
         let values = Values {
             path: &captures,
             user: Some("u1"),

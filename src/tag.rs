@@ -48,6 +48,8 @@ pub enum Kind {
     Pattern = 8,
     /// Everything there is.
     All = 9,
+    /// Everything asked for with one credential.
+    Credential = 10,
 }
 
 impl Tag {

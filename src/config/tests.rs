@@ -122,7 +122,7 @@ fn the_rules_of_the_example_arrive() {
     assert_eq!(route.policy.ttl.as_secs(), 900);
     assert_eq!(route.policy.scope, Scope::User);
     assert_eq!(route.policy.coherence, Some(Mode::Bounded));
-    let writes = rules.writes_of(&http::Method::DELETE, "/api/bookings/5/");
+    let writes = rules.writes_of(Some(&http::Method::DELETE), "/api/bookings/5/");
     assert_eq!(writes.len(), 1);
     assert_eq!(writes[0].0.drop.len(), 6);
 }

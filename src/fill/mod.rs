@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::coherence::{Coherence, Unusable, Writes};
-use crate::entry::{Entry, Stamp};
+use crate::entry::{Certificate, Entry, Stamp};
 use crate::identity::Credential;
 use crate::key::{Key, Variant, VariantRules};
 use crate::metrics::{Metrics, RouteMetrics};
@@ -75,6 +75,8 @@ pub struct Order {
     pub sharing: Sharing,
     /// What drops the answer, as far as the request tells.
     pub tags: Tags,
+    /// What makes it certain whose the caller's credential is; none where the credential itself is the identity.
+    pub identified: Option<Arc<Certificate>>,
     /// Whether open writes count for this route.
     pub writes: Writes,
     /// The stale entry to ask about, if there is one.

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::ask::Asking;
 use super::{Failure, Flight, LaneKey, Order, Shared, Stage, Streaming};
 use crate::body::{self, Body};
-use crate::coherence::Unusable;
+use crate::coherence::{Unusable, Writes};
 use crate::entry::{Certificate, Entry, Material, Stamp, Times};
 use crate::headers::coding::{self, Coding};
 use crate::headers::{hop_by_hop, tags};
@@ -151,7 +151,7 @@ fn confirm(
     let mut head = answer.head;
     head.status = prior.status;
     head.headers = validation::merge(&prior.headers, &head.headers);
-    if let Err(reason) = may_be_shared(order, &head, answer.times) {
+    if let Err(reason) = may_be_shared(guard, order, &head, answer.times) {
         let own = Answer {
             head,
             body: prior.body.clone().into(),
@@ -170,8 +170,20 @@ fn confirm(
     });
 }
 
-/// Whether the head of an answer allows to share it.
-fn may_be_shared(order: &Order, head: &response::Parts, times: Times) -> Result<(), Unstorable> {
+/// Whether the head of an answer allows to share it, and it is still certain whose it is: a login with the same credential
+/// may have come between, and the answer be the new owner's under the old one's key.
+fn may_be_shared(
+    guard: &Guard,
+    order: &Order,
+    head: &response::Parts,
+    times: Times,
+) -> Result<(), Unstorable> {
+    let coherence = &guard.shared.tools.coherence;
+    let certain =
+        |certificate: &Arc<Certificate>| coherence.usable(certificate, Writes::Count).is_ok();
+    if !order.identified.as_ref().is_none_or(certain) {
+        return Err(Unstorable::Outdated);
+    }
     storing::admit(&order.asked, head, &order.policy, order.sharing, times)
 }
 
@@ -203,7 +215,7 @@ async fn take(
 }
 
 fn admit(guard: &Guard, order: &Order, answer: &Answer) -> Result<(), Unstorable> {
-    may_be_shared(order, &answer.head, answer.times)?;
+    may_be_shared(guard, order, &answer.head, answer.times)?;
     if !answer.delimited {
         return Err(Unstorable::Undelimited);
     }
@@ -240,7 +252,7 @@ fn release(
     let status = answer.head.status;
     if status.is_server_error() {
         guard.shared.failed.insert(order.key.hash(), ());
-    } else {
+    } else if reason != Unstorable::Outdated {
         guard.shared.private.insert(order.key.hash(), ());
     }
     order.metrics.not_stored(reason);

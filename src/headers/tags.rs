@@ -20,6 +20,14 @@ pub fn response_tags(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
+/// Whether a field that names tags has a line that cannot be read: then some of its names are not known.
+#[must_use]
+pub fn are_unreadable(headers: &HeaderMap) -> bool {
+    ["cache-tag", "surrogate-key", "xkey", "cache-groups"]
+        .iter()
+        .any(|name| has_unreadable_line(headers, *name))
+}
+
 /// The groups a response to a write invalidates (RFC 9875 §3).
 #[must_use]
 pub fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {

@@ -13,6 +13,7 @@ use super::freshness;
 use super::{ClientDirectives, Policy, Scope};
 use crate::entry::{Facts, Times};
 use crate::headers::cache_control::RequestDirectives;
+use crate::headers::tags;
 use crate::key;
 
 /// How the key of a request keeps callers apart.
@@ -49,6 +50,8 @@ pub enum Unstorable {
     Encoding,
     /// The body broke off.
     Broken,
+    /// The app named tags in a line that cannot be read: drops of them would miss.
+    Unreadable,
     /// The body ended with the connection: nobody can tell whether it was whole.
     Undelimited,
     /// The answer may not be used for any later request: a write took place meanwhile.
@@ -71,13 +74,14 @@ impl Unstorable {
             Self::ZeroTtl => "zero_ttl",
             Self::Encoding => "encoding",
             Self::Broken => "error",
+            Self::Unreadable => "unreadable",
             Self::Undelimited => "undelimited",
             Self::Outdated => "outdated",
         }
     }
 
     /// Every reason, so that each is exported before it first happens.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoStore,
         Self::Private,
         Self::SetCookie,
@@ -89,6 +93,7 @@ impl Unstorable {
         Self::ZeroTtl,
         Self::Encoding,
         Self::Broken,
+        Self::Unreadable,
         Self::Undelimited,
         Self::Outdated,
     ];
@@ -133,6 +138,9 @@ pub fn admit(
     }
     if key::vary(&response.headers).is_none() {
         return Err(Unstorable::Vary);
+    }
+    if tags::are_unreadable(&response.headers) {
+        return Err(Unstorable::Unreadable);
     }
     credentials_allow(request, &facts, policy, sharing)?;
     has_a_use(&facts, status, policy)

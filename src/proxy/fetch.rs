@@ -79,6 +79,7 @@ impl Proxy {
                 Ok(streamed(reading, &head, body, queries, outcome))
             }
             Filled::Private { response, reason } => {
+                self.heed_cookies(&reading.head.headers, reading.seen, response.headers());
                 let outcome = Outcome {
                     not_stored: Some(reason),
                     ..missed
@@ -191,11 +192,15 @@ pub(super) fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<
         ..
     } = reading;
     let route = seen.live.table.routes().get(target.index?)?;
-    let user = caller.map(|caller| caller.user.to_hex());
-    let tags = seen
-        .live
-        .table
-        .entry_tags(route, target.path, &target.captures, user.as_deref())?;
+    let user = caller.as_ref().map(|known| known.caller.user.to_hex());
+    let identified = caller.as_ref().and_then(|known| known.certificate.clone());
+    let mut tags =
+        seen.live
+            .table
+            .entry_tags(route, target.path, &target.captures, user.as_deref())?;
+    if let Some(certificate) = &identified {
+        tags.extend(certificate.tags.iter().copied());
+    }
     let mut sent = upstream_head(head, &seen.client, false);
     sent.method = Method::GET;
     for name in &validation::CONDITIONS {
@@ -217,6 +222,7 @@ pub(super) fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<
         credentials: Arc::clone(&seen.live.identity.from),
         sharing: *sharing,
         tags,
+        identified,
         writes: target.route.writes,
         prior,
         needs_whole,

@@ -17,8 +17,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Fields that claim how a client came, in all the spellings that apps and servers listen to.
-const CLAIMS: [HeaderName; 10] = [
+/// Fields that claim how a client came, who it is or what it asked for, in all the spellings that apps and servers listen
+/// to: none is part of a key, so one client's claim would be answered to all.
+const CLAIMS: [HeaderName; 16] = [
     X_FORWARDED_FOR,
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
@@ -29,6 +30,12 @@ const CLAIMS: [HeaderName; 10] = [
     HeaderName::from_static("x-forwarded-scheme"),
     HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-user"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
 ];
 
 /// Who asked, and what the app will be told about it.

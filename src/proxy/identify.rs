@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +17,11 @@ use tokio::sync::OnceCell;
 use super::forward::upstream_head;
 use super::{Proxy, Seen};
 use crate::body::{self, Body};
+use crate::capture;
+use crate::coherence::Writes;
+use crate::entry::Certificate;
 use crate::identity::{Caller, Credential, Identity};
+use crate::tag::{Kind, Tag, Tags};
 use crate::upstream::Upstream;
 
 /// How many credentials are remembered.
@@ -48,22 +51,36 @@ pub struct Lookup {
 }
 
 /// A lookup's answer, once there is one.
-type Cell = Arc<OnceCell<Option<Arc<str>>>>;
+type Cell = Arc<OnceCell<Option<Known>>>;
 
 struct Shared {
     config: LookupConfig,
     upstream: Upstream,
-    known: moka::sync::Cache<Identity, Arc<str>>,
+    known: moka::sync::Cache<Identity, Known>,
     unknown: moka::sync::Cache<Identity, ()>,
     /// Lookups under way, so that a burst of one user's requests asks once. A standard mutex: held for a map operation.
     asking: Mutex<HashMap<Identity, Cell>>,
-    /// How often something was forgotten: an answer that was asked for before is not kept after.
-    forgotten: AtomicU64,
 }
 
 /// The app could not say who is asking.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Unknown;
+
+/// Whose a credential is, as of a place in the log of drops: a write with the credential (a login, a logout, a new
+/// password) ends what was known of it.
+#[derive(Clone, Debug)]
+struct Known {
+    id: Arc<str>,
+    certificate: Arc<Certificate>,
+}
+
+/// A caller, and what makes it certain that he is still who he was.
+#[derive(Clone, Debug)]
+pub(super) struct Identified {
+    pub(super) caller: Caller,
+    /// None where the credential itself is the identity.
+    pub(super) certificate: Option<Arc<Certificate>>,
+}
 
 impl Proxy {
     /// Who is asking; `None` for a caller without credentials.
@@ -71,31 +88,84 @@ impl Proxy {
         &self,
         headers: &HeaderMap,
         seen: &Seen<'_>,
-    ) -> Result<Option<Caller>, Unknown> {
+    ) -> Result<Option<Identified>, Unknown> {
         let identity = &seen.live.identity;
         let Some(caller) = identity.key.identify(headers, &identity.from) else {
             return Ok(None);
         };
         let Some(lookup) = &self.shared.tools.lookup else {
-            return Ok(Some(caller));
+            return Ok(Some(Identified {
+                caller,
+                certificate: None,
+            }));
         };
-        match lookup.shared.known.get(&caller.key) {
-            Some(id) => Ok(Some(identity.key.known(&id))),
-            None => {
-                let id = Box::pin(lookup.ask(caller.key, headers, seen))
-                    .await
-                    .ok_or(Unknown)?;
-                Ok(Some(identity.key.known(&id)))
-            }
-        }
+        let coherence = &self.shared.tools.coherence;
+        let holds = |known: &Known| coherence.usable(&known.certificate, Writes::Count).is_ok();
+        let known = match lookup.shared.known.get(&caller.key).filter(holds) {
+            Some(known) => known,
+            None => Box::pin(self.look_up(lookup, caller.key, headers, seen))
+                .await
+                .ok_or(Unknown)?,
+        };
+        Ok(Some(Identified {
+            caller: identity.key.known(&known.id),
+            certificate: Some(known.certificate),
+        }))
     }
-}
 
-impl Proxy {
-    /// Forgets whose the request's credential is, after a write that may have ended it.
-    pub(super) fn forget_caller(&self, credential: Option<&Identity>) {
-        if let (Some(lookup), Some(credential)) = (&self.shared.tools.lookup, credential) {
-            lookup.forget(credential);
+    async fn look_up(
+        &self,
+        lookup: &Lookup,
+        credential: Identity,
+        headers: &HeaderMap,
+        seen: &Seen<'_>,
+    ) -> Option<Known> {
+        // Before the app is asked, as for an entry.
+        let tags = self.credential_tags(headers, seen);
+        let stamp = self.shared.tools.coherence.stamp();
+        let ask = || async {
+            let id = lookup.fetch(headers, seen).await?;
+            Some(Known {
+                id,
+                certificate: Arc::new(Certificate::new(stamp, tags.clone())),
+            })
+        };
+        let known = lookup.once(credential, ask).await?;
+        let holds = self
+            .shared
+            .tools
+            .coherence
+            .usable(&known.certificate, Writes::Count)
+            .is_ok();
+        if holds {
+            lookup.shared.known.insert(credential, known.clone());
+            return Some(known);
+        }
+        // Somebody else's question, from before a write, or a write is under way: this request asks for itself.
+        ask().await
+    }
+
+    /// The tags of a request's credentials, each by itself; none without a lookup, where nothing is known of them.
+    pub(super) fn credential_tags(&self, headers: &HeaderMap, seen: &Seen<'_>) -> Tags {
+        if self.shared.tools.lookup.is_none() {
+            return Tags::new();
+        }
+        let identity = &seen.live.identity;
+        let credentials = identity.key.credentials(headers, &identity.from);
+        credentials
+            .iter()
+            .map(|one| Tag::new(Kind::Credential, &[&one.to_hex()]))
+            .collect()
+    }
+
+    /// A safe request whose answer sets a cookie may have changed whose the credential is.
+    pub(super) fn heed_cookies(&self, headers: &HeaderMap, seen: &Seen<'_>, answer: &HeaderMap) {
+        if !answer.contains_key(header::SET_COOKIE) {
+            return;
+        }
+        let tags = self.credential_tags(headers, seen);
+        if !tags.is_empty() {
+            self.shared.tools.coherence.drop_tags(&tags);
         }
     }
 }
@@ -119,46 +189,25 @@ impl Lookup {
                 known,
                 unknown,
                 asking: Mutex::default(),
-                forgotten: AtomicU64::new(0),
             }),
         }
     }
 
-    /// The id of a credential's owner, asked for once however many wait.
-    async fn ask(
-        &self,
-        credential: Identity,
-        headers: &HeaderMap,
-        seen: &Seen<'_>,
-    ) -> Option<Arc<str>> {
+    /// Asks for a credential once, however many wait.
+    async fn once<F>(&self, credential: Identity, ask: impl FnOnce() -> F) -> Option<Known>
+    where
+        F: Future<Output = Option<Known>>,
+    {
         if self.shared.unknown.contains_key(&credential) {
             return None;
         }
-        let before = self.shared.forgotten.load(Ordering::Acquire);
         let asking = Asking::join(self, credential);
         // If this client leaves, the next one who waits asks in its place.
-        let id = asking
-            .cell
-            .get_or_init(|| self.fetch(headers, seen))
-            .await
-            .clone();
-        match &id {
-            Some(id) => self.shared.known.insert(credential, Arc::clone(id)),
-            None => self.shared.unknown.insert(credential, ()),
+        let known = asking.cell.get_or_init(ask).await.clone();
+        if known.is_none() {
+            self.shared.unknown.insert(credential, ());
         }
-        if self.shared.forgotten.load(Ordering::Acquire) != before {
-            // It may be from before the write. This request was under way then; later ones ask again.
-            self.shared.known.invalidate(&credential);
-        }
-        id
-    }
-
-    /// Forgets whose a credential is: its owner has written something, maybe a logout or a new password.
-    fn forget(&self, credential: &Identity) {
-        self.shared.forgotten.fetch_add(1, Ordering::AcqRel);
-        self.shared.known.invalidate(credential);
-        self.shared.unknown.invalidate(credential);
-        self.lock().remove(credential);
+        known
     }
 
     async fn fetch(&self, headers: &HeaderMap, seen: &Seen<'_>) -> Option<Arc<str>> {
@@ -183,7 +232,7 @@ impl Lookup {
         let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
         let id = match json.pointer(&self.shared.config.field)? {
             serde_json::Value::String(text) if !text.is_empty() => text.clone(),
-            serde_json::Value::Number(number) => number.to_string(),
+            serde_json::Value::Number(number) => capture::plain(number)?,
             serde_json::Value::String(_)
             | serde_json::Value::Null
             | serde_json::Value::Bool(_)

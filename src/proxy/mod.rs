@@ -310,7 +310,7 @@ impl Proxy {
 /// Which way a request goes.
 fn way(head: &request::Parts, body: &Body, target: &Target<'_>, live: &Live) -> Way {
     let read = head.method == Method::GET || head.method == Method::HEAD;
-    if invalidation::is_unsafe(&head.method) {
+    if invalidation::is_unsafe(&head.method) || write::is_overridden(&head.headers) {
         let nothing_stored = live.table.routes().is_empty();
         return if nothing_stored {
             Way::Pass(Bypass::NoRoute)

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use http::{Response, header, request};
 
 use super::fetch::order;
+use super::identify::Identified;
 use super::{Answer, Error, Proxy, RouteContext, Seen, Target};
 use crate::body::Body;
 use crate::cache::Lookup;
 use crate::entry::Entry;
 use crate::fill::variant_rules;
-use crate::identity::Caller;
 use crate::key::{Key, Parts};
 use crate::outcome::{Bypass, Forward, Outcome, Result as Happened, Written};
 use crate::policy::Scope;
@@ -27,7 +27,7 @@ pub(super) struct Reading<'a> {
     pub(super) head: &'a request::Parts,
     pub(super) seen: &'a Seen<'a>,
     pub(super) target: Target<'a>,
-    pub(super) caller: Option<Caller>,
+    pub(super) caller: Option<Identified>,
     pub(super) sharing: Sharing,
     pub(super) key: Key,
     now: SystemTime,
@@ -53,7 +53,7 @@ impl Proxy {
         let identity = caller
             .as_ref()
             .filter(|_| sharing == Sharing::OneUser)
-            .map(|caller| &caller.key);
+            .map(|known| &known.caller.key);
         let host = seen.client.key_host();
         let parts = Parts {
             host: &host,
@@ -142,7 +142,7 @@ impl Proxy {
         head: &request::Parts,
         seen: &Seen<'_>,
         route: &RouteContext,
-    ) -> Result<(Option<Caller>, Sharing), Bypass> {
+    ) -> Result<(Option<Identified>, Sharing), Bypass> {
         if route.policy.scope == Scope::Shared {
             return Ok((None, Sharing::Everyone));
         }

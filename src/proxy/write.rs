@@ -24,7 +24,6 @@ use crate::body::{Body, BoxError};
 use crate::capture::Values;
 use crate::coherence::Intent;
 use crate::headers::hop_by_hop;
-use crate::identity::Identity;
 use crate::key;
 use crate::outcome::{Forward, Outcome, Result as Happened};
 use crate::pattern::Captures;
@@ -40,11 +39,13 @@ const MAX_CAPTURED: usize = 64 * 1024;
 struct Writing {
     live: Arc<Live>,
     route: RouteContext,
-    method: http::Method,
+    /// None when a field of the request says that the method means another one.
+    method: Option<http::Method>,
     path: String,
     host: String,
     user: Option<String>,
-    credential: Option<Identity>,
+    /// The tags of the caller's credentials, whose owner he may not be any more.
+    credentials: Tags,
     request: Option<Value>,
     /// Everything may have changed: the path cannot be read.
     everything: bool,
@@ -87,22 +88,21 @@ impl Proxy {
         let live = seen.live;
         let body = limited(&head.headers, body, live.max_request_body)?;
         let caller = self.identify(&head.headers, seen).await.ok().flatten();
-        let needs = live.needs(&head.method, target.path);
+        let method = Some(head.method.clone()).filter(|_| !is_overridden(&head.headers));
+        let needs = live.needs(method.as_ref(), target.path);
         let (captured, body) = if needs.body {
             capture(&head.headers, body).await
         } else {
             (None, body)
         };
-        let identity = &live.identity;
-        let credential = identity.key.identify(&head.headers, &identity.from);
         let writing = Writing {
-            credential: credential.map(|caller| caller.key),
+            credentials: self.credential_tags(&head.headers, seen),
             live: Arc::clone(live),
             route: target.route.clone(),
-            method: head.method.clone(),
+            method,
             path: target.path.to_owned(),
             host: seen.client.host.to_owned(),
-            user: caller.map(|caller| caller.user.to_hex()),
+            user: caller.map(|known| known.caller.user.to_hex()),
             request: captured,
             everything,
         };
@@ -173,13 +173,12 @@ impl Proxy {
         response: Response<Body>,
     ) -> Response<Body> {
         let (parts, mut body) = response.into_parts();
-        let needs = writing.live.needs(&writing.method, &writing.path);
+        let needs = writing.live.needs(writing.method.as_ref(), &writing.path);
         let mut captured = None;
         if needs.response {
             (captured, body) = capture(&parts.headers, body).await;
         }
         let drops = writing.drops(captured.as_ref(), &parts.headers);
-        self.forget_caller(writing.credential.as_ref());
         let tags: Vec<Tag> = drops.tags.iter().copied().collect();
         let position = intent.commit(&tags);
         let metrics = &self.shared.tools.metrics.coherence;
@@ -189,7 +188,7 @@ impl Proxy {
             metrics.by_header.inc();
         }
         tracing::debug!(
-            method = %writing.method,
+            method = ?writing.method,
             path = writing.path,
             position,
             drops = ?drops.names,
@@ -210,7 +209,8 @@ impl Writing {
             drops.names.insert("everything".to_owned());
             return drops;
         }
-        let rules = table.writes_of(&self.method, &self.path);
+        drops.tags.extend(self.credentials.iter().copied());
+        let rules = table.writes_of(self.method.as_ref(), &self.path);
         for (rule, captures) in &rules {
             let values = Values {
                 path: captures,
@@ -241,7 +241,7 @@ impl Writing {
 
 impl Live {
     /// Whether the rules for a write look into its body or its answer.
-    fn needs(&self, method: &http::Method, path: &str) -> Needs {
+    fn needs(&self, method: Option<&http::Method>, path: &str) -> Needs {
         let rules: Vec<(_, Captures<'_, '_>)> = self.table.writes_of(method, path);
         let items = rules.iter().flat_map(|(rule, _)| &rule.drop);
         items
@@ -262,6 +262,17 @@ impl Error {
             Self::OnlyIfCached | Self::Connect => false,
         }
     }
+}
+
+/// Whether a request says that its method means another one. Some apps listen to that, so any rule for its path may be meant.
+pub(super) fn is_overridden(headers: &HeaderMap) -> bool {
+    [
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+    ]
+    .iter()
+    .any(|name| headers.contains_key(*name))
 }
 
 fn strip(mut response: Response<Body>) -> Response<Body> {
