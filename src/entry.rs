@@ -197,6 +197,8 @@ impl Entry {
         } = material;
         let facts = Facts::of(&headers, times.received);
         headers.remove(header::AGE);
+        // It announces fields behind this one body, and what is stored has none.
+        headers.remove(header::TRAILER);
         if body.is_empty() && status == StatusCode::NO_CONTENT {
             headers.remove(header::CONTENT_LENGTH);
         } else {

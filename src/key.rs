@@ -335,9 +335,11 @@ pub struct VariantRules<'a> {
     /// What is covered already: the credentials of `[identity] from`, when the key holds the identity or the route
     /// is shared.
     pub credentials: &'a [Credential],
-    /// Whether `Cookie` and `Authorization` are covered: by the identity (`user`), or by the operator's word
-    /// (`shared`).
+    /// Whether `Authorization` is covered: by the identity (`user`), or by the operator's word (`shared`).
     pub covered: bool,
+    /// Whether `Cookie` is covered as a whole, where the route does not list those that matter: on a `user` route. On a
+    /// `shared` one only the credentials are; a language cookie still selects.
+    pub cookies_covered: bool,
 }
 
 /// The request fields that selected an answer, each with its normalised value.
@@ -395,9 +397,8 @@ impl Variant {
 
 impl VariantRules<'_> {
     fn counts(&self, name: &HeaderName) -> bool {
-        let covered = self.covered
-            && (*name == header::AUTHORIZATION
-                || (*name == header::COOKIE && matches!(self.cookies, Cookies::All)));
+        let covered = (self.covered && *name == header::AUTHORIZATION)
+            || (self.cookies_covered && *name == header::COOKIE && *self.cookies == Cookies::All);
         // One canonical body is stored and encoded per client: the app's own coding never selects (module respond).
         *name != header::ACCEPT_ENCODING && !self.ignore.contains(name) && !covered
     }
@@ -614,10 +615,12 @@ mod tests {
             cookies: &all,
             credentials: &[],
             covered: false,
+            cookies_covered: false,
         };
         let user = VariantRules {
             credentials: &session,
             covered: true,
+            cookies_covered: true,
             ..open
         };
         let listed = VariantRules {

@@ -253,6 +253,8 @@ fn tools(config: &Config, metrics: &Metrics) -> Result<proxy::Tools, Error> {
     let mut upstream = upstream::Config::new(config.upstream.url.clone());
     upstream.connect_timeout = config.upstream.connect_timeout;
     upstream.timeout = config.upstream.timeout;
+    // An event stream may be silent for longer than any answer may take to begin.
+    upstream.body_timeout = config.upstream.timeout * 10;
     upstream.idle_timeout = config.upstream.idle_timeout;
     upstream.max_connections = config.upstream.max_connections;
     let upstream = Upstream::new(upstream).map_err(Error::Upstream)?;

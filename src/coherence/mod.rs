@@ -193,6 +193,12 @@ impl Intent {
         self.coherence.write(|table| table.close(self.token));
     }
 
+    /// The app never had all of the request: what it announced is dropped now, and again when the write can no longer take
+    /// place.
+    pub fn doubt(self) {
+        self.coherence.write(|table| table.doubt(self.token));
+    }
+
     /// Nobody knows: the tags stay uncached until the write can no longer take place.
     pub fn leave_open(self) {
         tracing::debug!(

@@ -22,6 +22,9 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 /// How many tags are remembered one by one.
 const MAX_CELLS: usize = 1_000_000;
 
+/// How many broken-off writes are remembered; one more keeps its tags uncached instead.
+const MAX_DOUBTS: usize = 4096;
+
 /// Names one announced write.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Token(pub u64);
@@ -71,6 +74,8 @@ pub struct Table {
     floor: u64,
     cells: HashMap<Tag, Cell>,
     open: HashMap<Token, Open>,
+    /// Tags to drop once more, and when.
+    doubts: Vec<(Instant, Tags)>,
     checkpoints: Vec<(Instant, u64)>,
 }
 
@@ -84,6 +89,7 @@ impl Table {
             floor: 0,
             cells: HashMap::new(),
             open: HashMap::new(),
+            doubts: Vec::new(),
             checkpoints: Vec::new(),
         }
     }
@@ -172,6 +178,22 @@ impl Table {
         }
     }
 
+    /// Notes that an announced write hardly took place, since the app never had all of its request: drops its tags now, and
+    /// once more when it can no longer take place. In between they are answered as usual: a client that breaks off on
+    /// purpose must not keep the cache from answering.
+    pub fn doubt(&mut self, token: Token) {
+        let Some(open) = self.open.get(&token) else {
+            return;
+        };
+        if self.doubts.len() >= MAX_DOUBTS {
+            return;
+        }
+        let (deadline, tags) = (open.deadline, open.tags.clone());
+        self.drop_tags(&tags);
+        self.close(token);
+        self.doubts.push((deadline, tags));
+    }
+
     /// Drops tags.
     pub fn drop_tags(&mut self, tags: &[Tag]) -> u64 {
         self.seq += 1;
@@ -185,6 +207,11 @@ impl Table {
     /// Ends the announcements whose time is over as if the writes had taken place, since nobody knows; how many. The
     /// holds of writes that did take place end too, and do not count.
     pub fn expire(&mut self, now: Instant) -> usize {
+        let over = |(deadline, _): &mut (Instant, Tags)| *deadline <= now;
+        let doubts: Vec<_> = self.doubts.extract_if(.., over).collect();
+        doubts.iter().for_each(|(_, tags)| {
+            self.drop_tags(tags);
+        });
         let due: Vec<Token> = self
             .open
             .iter()
@@ -335,6 +362,26 @@ mod tests {
             table.check(table.stamp(), &tags(&["a"]), Writes::Count),
             Ok(())
         );
+    }
+
+    #[tokio::test]
+    async fn a_write_that_broke_off_is_dropped_twice_and_keeps_nothing_uncached() {
+        let (mut table, now) = table();
+        table.announce(Token(1), tags(&["a"]), now + Duration::from_secs(60));
+        let before = table.stamp();
+        table.doubt(Token(1));
+        assert_eq!(
+            table.check(before, &tags(&["a"]), Writes::Count),
+            Err(Unusable::Dropped)
+        );
+        let after = table.stamp();
+        assert_eq!(table.check(after, &tags(&["a"]), Writes::Count), Ok(()));
+        table.expire(now + Duration::from_secs(60));
+        assert_eq!(
+            table.check(after, &tags(&["a"]), Writes::Count),
+            Err(Unusable::Dropped)
+        );
+        assert_eq!(table.open_writes(), 0);
     }
 
     #[tokio::test]

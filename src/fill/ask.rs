@@ -1,7 +1,7 @@
 //! One exchange with the app, counted: for fills and for requests that pass the cache.
 
 use http::header::HeaderName;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use tokio::time::Instant;
 
 use crate::body::Body;
@@ -29,11 +29,13 @@ impl Asking<'_> {
     /// As [`Upstream::send`].
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, upstream::Error> {
         let started = Instant::now();
-        let result = self.upstream.send(request).await;
+        let mut result = self.upstream.send(request).await;
         let waited = started.elapsed().as_secs_f64();
         self.route.upstream_duration.observe(waited);
-        match &result {
+        match &mut result {
             Ok(response) => {
+                // RFC 9110 §2.5: each hop speaks its own version.
+                *response.version_mut() = Version::HTTP_11;
                 if self.metrics.app_answers(true) {
                     tracing::info!("the app answers");
                 }

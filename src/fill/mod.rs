@@ -111,6 +111,7 @@ pub fn variant_rules<'a>(
         cookies: &policy.cookies,
         credentials: if keyed { credentials } else { &[] },
         covered: matches!(policy.scope, Scope::User | Scope::Shared),
+        cookies_covered: policy.scope == Scope::User,
     }
 }
 
@@ -211,7 +212,7 @@ struct Shared {
     /// A standard mutex: held for a lookup or an insert, never across an await.
     lanes: Mutex<HashMap<LaneKey, Lane>>,
     /// Keys whose answers could not be shared.
-    private: moka::sync::Cache<u128, ()>,
+    private: moka::sync::Cache<u128, Unstorable>,
     /// Keys whose last fill failed.
     failed: moka::sync::Cache<u128, ()>,
     /// The fields that selected the last answer of a key.
@@ -287,8 +288,8 @@ enum Entered {
     Waiting(Ticket),
     /// The answer of a fill that ended this moment.
     Stored(Arc<Entry>),
-    /// Waiting would be for nothing.
-    Alone,
+    /// Waiting would be for nothing: the last answer could not be shared, for this reason.
+    Alone(Unstorable),
 }
 
 /// A fill that has its place in a lane, and is to be started once the lanes are no longer locked.
@@ -341,9 +342,9 @@ impl Fills {
                     };
                     return Filled::Entry { entry, news };
                 }
-                Entered::Alone => {
+                Entered::Alone(reason) => {
                     return Filled::GoAlone {
-                        reason: Unstorable::Private,
+                        reason,
                         status: None,
                     };
                 }
@@ -421,17 +422,17 @@ impl Fills {
             let (_, ticket, start) = self.begin(key, None);
             return (Entered::Waiting(ticket), Some(start));
         }
-        let private = self.shared.private.contains_key(&order.key.hash());
-        if private && order.needs_whole {
+        let private = self.shared.private.get(&order.key.hash());
+        if let Some(reason) = private.filter(|_| order.needs_whole) {
             // The answer will be this client's own: the app had better see its conditions.
-            return (Entered::Alone, None);
+            return (Entered::Alone(reason), None);
         }
         let mut lanes = self.lanes();
         let lane = lanes.entry(key).or_default();
         if let Some(running) = &lane.running {
-            if private {
+            if let Some(reason) = private {
                 // One probe at a time may find the key shareable again; the others do not wait for it.
-                return (Entered::Alone, None);
+                return (Entered::Alone(reason), None);
             }
             match running.usable(&self.shared.tools.coherence, order) {
                 Ok(()) => return (Entered::Waiting(Ticket::join(running)), None),

@@ -23,6 +23,7 @@ use crate::policy::{freshness, validation};
 use crate::respond::encode;
 use crate::route::Table;
 use crate::tag::Tags;
+use crate::upstream;
 
 /// A running fill. Dropped, in whatever way the task ends, it frees the lane and releases every waiter.
 pub(super) struct Guard {
@@ -253,7 +254,7 @@ fn release(
     if status.is_server_error() {
         guard.shared.failed.insert(order.key.hash(), ());
     } else if reason != Unstorable::Outdated {
-        guard.shared.private.insert(order.key.hash(), ());
+        guard.shared.private.insert(order.key.hash(), reason);
     }
     order.metrics.not_stored(reason);
     let mut response = Response::from_parts(answer.head, answer.body);
@@ -312,6 +313,14 @@ async fn pump(
     let (mut trailers, mut outgrown) = (None, false);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
+            if let Some(failed) = error.downcast_ref::<upstream::Error>() {
+                guard
+                    .shared
+                    .tools
+                    .metrics
+                    .upstream_error(failed.kind().as_str())
+                    .inc();
+            }
             arriving.break_off(&error.to_string());
             Unstorable::Broken
         })?;
@@ -324,7 +333,10 @@ async fn pump(
         };
         if arriving.push(data) && !outgrown {
             outgrown = true;
-            guard.shared.private.insert(order.key.hash(), ());
+            guard
+                .shared
+                .private
+                .insert(order.key.hash(), Unstorable::TooLarge);
             // Told before the first wait for readers: some of them wait for this.
             guard.publish(Stage::Unstored(Arc::clone(head)));
         }
@@ -357,7 +369,10 @@ async fn decoded(guard: &Guard, order: &Order, answer: Answer, stamp: Stamp, cod
         });
     let Some(body) = undone else {
         order.metrics.not_stored(Unstorable::Encoding);
-        guard.shared.private.insert(order.key.hash(), ());
+        guard
+            .shared
+            .private
+            .insert(order.key.hash(), Unstorable::Encoding);
         return guard.publish(Stage::GoAlone {
             reason: Unstorable::Encoding,
             status: None,

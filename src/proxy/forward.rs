@@ -134,7 +134,7 @@ pub fn upstream_head(
     sent.uri = origin_form(&head.uri);
     sent.headers = head.headers.clone();
     let headers = &mut sent.headers;
-    let upgrade = keep_upgrade.then(|| hop_by_hop::upgrade(headers)).flatten();
+    let upgrade = keep_upgrade.then(|| upgrade(headers)).flatten();
     let trailers = hop_by_hop::wants_trailers(headers);
     let host = host_of(head).to_owned();
     hop_by_hop::strip(headers);
@@ -154,6 +154,15 @@ pub fn upstream_head(
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
     sent
+}
+
+/// The protocol that a request wants to switch to, if the app can be asked for it. What only concerns this connection (`h2c`,
+/// TLS) is ignored, as RFC 9110 §7.8 allows: some clients ask for it with every request.
+pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let wanted = hop_by_hop::upgrade(headers)?;
+    let hops = ["h2c", "http/", "tls/"];
+    let name = wanted.to_str().ok()?.trim().to_ascii_lowercase();
+    (!hops.iter().any(|hop| name.starts_with(hop))).then_some(wanted)
 }
 
 fn origin_form(uri: &Uri) -> Uri {

@@ -21,7 +21,6 @@ use crate::cache::Cache;
 use crate::coherence::{Coherence, Writes};
 use crate::fill::Fills;
 use crate::headers::coding::Coding;
-use crate::headers::hop_by_hop;
 use crate::identity::{Credential, IdentityKey};
 use crate::key::{self, KeyHasher, QueryRules};
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
@@ -327,7 +326,7 @@ fn way(head: &request::Parts, body: &Body, target: &Target<'_>, live: &Live) -> 
     if target.route.policy.scope == Scope::Off {
         return Way::Pass(Bypass::RouteOff);
     }
-    if hop_by_hop::upgrade(&head.headers).is_some() {
+    if forward::upgrade(&head.headers).is_some() {
         return Way::Pass(Bypass::Upgrade);
     }
     if !http_body::Body::is_end_stream(body) {

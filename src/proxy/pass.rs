@@ -3,13 +3,13 @@
 use std::error::Error as StdError;
 use std::io;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{LengthLimitError, Limited};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::forward::upstream_head;
+use super::forward::{upgrade, upstream_head};
 use super::{Answer, Error, Proxy, Seen, Target};
 use crate::body::Body;
 use crate::fill::ask::Asking;
@@ -35,8 +35,16 @@ impl Proxy {
         }
         let limit = seen.live.max_request_body;
         let body = limited(&head.headers, body, limit)?;
-        let upgrading = hop_by_hop::upgrade(&head.headers).is_some();
-        let request = Request::from_parts(upstream_head(head, &seen.client, upgrading), body);
+        let upgrading = upgrade(&head.headers).is_some();
+        let mut sent = upstream_head(head, &seen.client, upgrading);
+        if http_body::Body::size_hint(&body).exact().is_none() {
+            // Said aloud: the HTTP client leaves the body of a GET out if nothing announces it.
+            sent.headers.insert(
+                header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            );
+        }
+        let request = Request::from_parts(sent, body);
         let mut response = self.ask(request, &target.route.metrics, limit).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.bridge(head, &mut response);
@@ -144,10 +152,9 @@ pub(super) fn encoded_in_passing(
     };
     let coding = config.choose(&head.headers).unwrap_or(Coding::Identity);
     let (mut parts, body) = response.into_parts();
-    parts.headers.append(
-        header::VARY,
-        header::HeaderValue::from_static("accept-encoding"),
-    );
+    parts
+        .headers
+        .append(header::VARY, HeaderValue::from_static("accept-encoding"));
     if coding == Coding::Identity || head.method == Method::HEAD {
         return Response::from_parts(parts, body);
     }
@@ -157,7 +164,7 @@ pub(super) fn encoded_in_passing(
             parts.headers.remove(header::ACCEPT_RANGES);
             parts.headers.insert(
                 header::CONTENT_ENCODING,
-                header::HeaderValue::from_static(coding.as_str()),
+                HeaderValue::from_static(coding.as_str()),
             );
             if let Some(etag) = validator::etag(&parts.headers) {
                 parts.headers.insert(header::ETAG, etag.weaken().to_value());

@@ -139,11 +139,15 @@ impl Proxy {
         let response = match answered {
             Ok(response) => response,
             Err(error) => {
-                if error.may_have_reached_app() {
-                    metrics.unsettled.inc();
-                    intent.leave_open();
-                } else {
-                    intent.close();
+                match &error {
+                    Error::TooLarge { .. } | Error::SlowBody | Error::HungUp => intent.doubt(),
+                    Error::Upstream(failed) if !failed.may_have_reached_app() => intent.close(),
+                    Error::Upstream(_) | Error::Aborted | Error::OnlyIfCached | Error::Connect => {
+                        metrics.unsettled.inc();
+                        tracing::warn!(method = ?writing.method, path = writing.path, %error,
+                            "a write without a known end: what it may change stays uncached for intent_ttl");
+                        intent.leave_open();
+                    }
                 }
                 return Err(error);
             }
@@ -250,17 +254,6 @@ impl Live {
                 body: all.body || one.body,
                 response: all.response || one.response,
             })
-    }
-}
-
-impl Error {
-    /// Whether the app may have acted on the request.
-    fn may_have_reached_app(&self) -> bool {
-        match self {
-            Self::Upstream(error) => error.may_have_reached_app(),
-            Self::Aborted | Self::TooLarge { .. } | Self::SlowBody | Self::HungUp => true,
-            Self::OnlyIfCached | Self::Connect => false,
-        }
     }
 }
 

@@ -60,8 +60,10 @@ pub struct Config {
     pub target: Target,
     /// To a usable connection: name lookup and TLS handshake included.
     pub connect_timeout: Duration,
-    /// To the response's head, and between two pieces of its body.
+    /// To the response's head.
     pub timeout: Duration,
+    /// Between two pieces of a response's body. Longer than `timeout`: an event stream may be silent for a while.
+    pub body_timeout: Duration,
     /// How long a pooled connection is kept unused. Best below the app's own keep-alive.
     pub idle_timeout: Duration,
     /// Requests with the app at once; more wait in order.
@@ -78,6 +80,7 @@ impl Config {
             target,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),
             max_connections: 100,
             queue_timeout: Duration::from_secs(5),
@@ -353,7 +356,7 @@ impl Upstream {
         let body = Answer::new(
             incoming,
             lease,
-            (shared.config.timeout, Arc::clone(&shared.peer)),
+            (shared.config.body_timeout, Arc::clone(&shared.peer)),
         );
         Response::from_parts(head, Body::stream(body))
     }

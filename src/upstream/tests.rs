@@ -224,7 +224,11 @@ async fn a_handshake_that_does_not_end_is_a_connect_timeout() {
 
 #[tokio::test]
 async fn the_head_has_a_time_limit_and_its_connection_is_closed() {
-    let app = App::with(|config| config.timeout = Duration::from_millis(30)).await;
+    let app = App::with(|config| {
+        config.timeout = Duration::from_millis(30);
+        config.body_timeout = config.timeout;
+    })
+    .await;
     let sent = app.send(get("/"));
     let mut connection = app.accept().await;
     head(&mut connection).await;
@@ -360,7 +364,11 @@ async fn an_unfinished_body_is_an_error() {
 
 #[tokio::test]
 async fn a_body_that_stops_coming_is_an_error() {
-    let app = App::with(|config| config.timeout = Duration::from_millis(30)).await;
+    let app = App::with(|config| {
+        config.timeout = Duration::from_millis(30);
+        config.body_timeout = config.timeout;
+    })
+    .await;
     let sent = app.send(get("/"));
     let mut connection = app.accept().await;
     head(&mut connection).await;

@@ -25,6 +25,7 @@ mod memory; // what tier 1 may take
 mod passing; // both protocols, every transport, bodies as they stream
 mod races; // fills and writes at the same time
 mod ranges; // parts of an entry
+mod regressions; // what went wrong once
 mod reuse; // what a request's own directives and method change
 mod shutdown; // signals, draining, and what may be lost (nothing)
 mod smoke; // the vocabulary itself, and the shortest path

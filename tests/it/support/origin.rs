@@ -44,7 +44,7 @@ impl Seen {
 #[derive(Debug)]
 pub struct Scripted {
     status: StatusCode,
-    headers: Vec<(String, String)>,
+    headers: Vec<(String, Vec<u8>)>,
     body: Content,
 }
 
@@ -117,8 +117,13 @@ impl Scripted {
         self
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.binary(name, value)
+    }
+
+    /// A field whose value need not be text.
+    pub fn binary(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
         self
     }
 
@@ -141,7 +146,7 @@ impl Scripted {
         };
         let mut response = Response::builder().status(self.status);
         for (name, value) in &self.headers {
-            response = response.header(name, value);
+            response = response.header(name, value.as_slice());
         }
         response.body(body).expect("a response")
     }
