@@ -15,18 +15,18 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, request};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::coherence::{Coherence, Unusable, Writes};
-use crate::entry::{Certificate, Entry, Stamp};
+use crate::entry::{Certificate, Entry};
 use crate::identity::Credential;
 use crate::key::{Key, Variant, VariantRules};
 use crate::metrics::{Metrics, RouteMetrics};
@@ -37,10 +37,12 @@ use crate::tag::Tags;
 use crate::upstream::{self, Upstream};
 
 pub mod ask;
+mod flight;
 pub mod stream;
 mod task;
 
-use stream::{Arriving, Reader};
+use flight::{Flight, Ticket};
+use stream::Reader;
 
 /// How long a key whose answers cannot be shared is remembered (hit-for-miss).
 const PRIVATE_FOR: Duration = Duration::from_secs(10);
@@ -50,10 +52,6 @@ const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// How many keys each memory holds.
 const REMEMBERED: u64 = 50_000;
-
-/// How long a reader waits at the head for the rest of the body. Most answers are whole by then, and a whole answer can
-/// be encoded, validated and cut into ranges; only a slow one is streamed.
-const WHOLE_WITHIN: Duration = Duration::from_millis(10);
 
 /// How often a request that turned out to select another variant looks for its own fill.
 const ATTEMPTS: usize = 3;
@@ -229,57 +227,6 @@ struct Lane {
     running: Option<Arc<Flight>>,
     /// Starts when the running one ends; for requests that came while a write was under way.
     queued: Option<Arc<Flight>>,
-}
-
-/// One fill.
-#[derive(Debug)]
-struct Flight {
-    stage: watch::Sender<Stage>,
-    /// The place in the log when it asked the app; unset until then.
-    stamp: OnceLock<Stamp>,
-    /// The names that the app put on its answer; unset until its head has come.
-    named: OnceLock<Tags>,
-    /// The app's count of its queries: about the exchange, not part of what is stored.
-    queries: OnceLock<HeaderValue>,
-    /// The body of its answer. It is there before the first byte, so that whoever waits has a place in it.
-    body: Arriving,
-}
-
-/// How far a fill has come.
-#[derive(Clone, Debug)]
-enum Stage {
-    Asking,
-    Arriving(Arc<Streaming>),
-    /// It will not be stored: the body has grown too large, or broke off. Those who have a place in it read on.
-    Unstored(Arc<Streaming>),
-    Whole {
-        entry: Arc<Entry>,
-        confirmed: bool,
-        stored: bool,
-    },
-    GoAlone {
-        reason: Unstorable,
-        status: Option<StatusCode>,
-    },
-    Failed(Failure),
-}
-
-impl Stage {
-    /// Whether nothing is left to wait for, and nothing to share with those who come later.
-    const fn is_final(&self) -> bool {
-        !matches!(self, Self::Asking | Self::Arriving(_))
-    }
-}
-
-/// A request's part in a fill.
-struct Ticket {
-    flight: Arc<Flight>,
-    /// Where the first requester gets an answer that is his alone.
-    own: Option<oneshot::Receiver<Response<Body>>>,
-    /// A place in the body; `None` when its first bytes are gone.
-    reader: Option<Reader>,
-    /// Whether the fill had begun before this request came.
-    late: bool,
 }
 
 /// What a request that comes to the fills is given.
@@ -482,18 +429,9 @@ impl Fills {
 
     /// Makes a fill; with `after`, one that starts once that one has ended.
     fn begin(&self, key: LaneKey, after: Option<Arc<Flight>>) -> (Arc<Flight>, Ticket, Start) {
-        let flight = Arc::new(Flight {
-            stage: watch::Sender::new(Stage::Asking),
-            stamp: OnceLock::new(),
-            named: OnceLock::new(),
-            queries: OnceLock::new(),
-            body: Arriving::new(self.shared.tools.max_entry_size),
-        });
+        let flight = Arc::new(Flight::new(self.shared.tools.max_entry_size));
         let (private, own) = oneshot::channel();
-        let ticket = Ticket {
-            own: Some(own),
-            ..Ticket::join(&flight)
-        };
+        let ticket = Ticket::lead(&flight, own);
         let start = Start {
             guard: task::Guard::new(Arc::clone(&self.shared), key, Arc::clone(&flight)),
             private,
@@ -552,130 +490,5 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("lanes", &self.lanes().len())
             .finish_non_exhaustive()
-    }
-}
-
-impl Flight {
-    /// Whether a request that comes now may share this fill.
-    fn usable(&self, coherence: &Coherence, order: &Order) -> Result<(), Unusable> {
-        let Some(stamp) = self.stamp.get() else {
-            return Ok(());
-        };
-        coherence.check(*stamp, &order.tags, order.writes)?;
-        match self.named.get() {
-            Some(named) => coherence.check(*stamp, named, order.writes),
-            None => Ok(()),
-        }
-    }
-
-    async fn ended(&self) {
-        let mut stage = self.stage.subscribe();
-        // The sender lives in this flight, which is borrowed here: the wait cannot fail.
-        let _ = stage.wait_for(Stage::is_final).await;
-    }
-}
-
-impl Ticket {
-    fn join(flight: &Arc<Flight>) -> Self {
-        Self {
-            reader: flight.body.reader(),
-            late: flight.stamp.get().is_some(),
-            flight: Arc::clone(flight),
-            own: None,
-        }
-    }
-
-    /// Waits until the fill has an answer for this request; `None` when its answer is another variant's, or carries a name
-    /// that was dropped since it was asked for.
-    async fn wait(mut self, order: &Order, coherence: &Coherence) -> Option<Filled> {
-        let joined = self.own.is_none();
-        let mut stages = self.flight.stage.subscribe();
-        let known = stages
-            .wait_for(|stage| !matches!(stage, Stage::Asking))
-            .await;
-        let stage = known.map_or(Stage::Failed(Failure::Aborted), |stage| stage.clone());
-        if self.late && self.outdated(order, coherence) {
-            return None;
-        }
-        let (Stage::Arriving(head) | Stage::Unstored(head)) = stage else {
-            return self.last(stage, order, joined).await;
-        };
-        if joined && !head.variant.matches(&order.asked, &order.variant_rules()) {
-            return None;
-        }
-        let ended = stages.wait_for(Stage::is_final);
-        let stage = if order.needs_whole {
-            ended.await.ok().map(|stage| stage.clone())
-        } else {
-            let in_time = tokio::time::timeout(WHOLE_WITHIN, ended).await;
-            in_time.ok().and_then(Result::ok).map(|stage| stage.clone())
-        };
-        match (stage, self.reader.take()) {
-            (Some(stage @ Stage::Whole { .. }), _) => self.last(stage, order, joined).await,
-            // It broke off, or grew too large: a reader tells its client what the app told us.
-            (_, Some(body)) if !order.needs_whole => Some(Filled::Stream {
-                head,
-                body,
-                joined,
-                queries: self.queries(joined),
-            }),
-            _ => Some(Filled::GoAlone {
-                reason: Unstorable::TooLarge,
-                status: None,
-            }),
-        }
-    }
-
-    /// Whether a name that the app put on the answer was dropped, or is being written to: maybe before this request came.
-    /// The tags that the request itself told were looked at when it came.
-    fn outdated(&self, order: &Order, coherence: &Coherence) -> bool {
-        match (self.flight.stamp.get(), self.flight.named.get()) {
-            (Some(stamp), Some(named)) => coherence.check(*stamp, named, order.writes).is_err(),
-            _ => false,
-        }
-    }
-
-    /// The app's count of its queries, for the request that it was made for.
-    fn queries(&self, joined: bool) -> Option<HeaderValue> {
-        if joined {
-            None
-        } else {
-            self.flight.queries.get().cloned()
-        }
-    }
-
-    async fn last(&mut self, stage: Stage, order: &Order, joined: bool) -> Option<Filled> {
-        match stage {
-            Stage::Whole {
-                entry,
-                confirmed,
-                stored,
-            } => {
-                if joined && !entry.variant.matches(&order.asked, &order.variant_rules()) {
-                    return None;
-                }
-                Some(Filled::Entry {
-                    entry,
-                    news: News {
-                        joined,
-                        confirmed,
-                        stored,
-                        queries: self.queries(joined),
-                    },
-                })
-            }
-            Stage::GoAlone { reason, status } => {
-                if let Some(own) = self.own.take()
-                    && let Ok(response) = own.await
-                {
-                    return Some(Filled::Private { response, reason });
-                }
-                Some(Filled::GoAlone { reason, status })
-            }
-            Stage::Failed(failure) => Some(Filled::Failed(failure)),
-            Stage::Asking | Stage::Arriving(_) | Stage::Unstored(_) => {
-                Some(Filled::Failed(Failure::Aborted))
-            }
-        }
     }
 }

@@ -11,7 +11,8 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::sync::oneshot;
 
 use super::ask::Asking;
-use super::{Failure, Flight, LaneKey, Order, Shared, Stage, Streaming};
+use super::flight::{Flight, Stage};
+use super::{Failure, LaneKey, Order, Shared, Streaming};
 use crate::body::{self, Body};
 use crate::coherence::{Unusable, Writes};
 use crate::entry::{Certificate, Entry, Material, Stamp, Times};
