@@ -120,7 +120,7 @@ impl Facts {
     }
 }
 
-/// A response body in one coding, and its length as a field value.
+/// A response body in one coding.
 #[derive(Clone, Debug)]
 pub struct Representation {
     /// The bytes.
@@ -309,11 +309,6 @@ impl Entry {
     #[must_use]
     pub fn has_app_validator(&self) -> bool {
         self.facts.etag.is_some() || self.facts.last_modified.is_some()
-    }
-
-    /// The names its head has fields of, for `explain` and the log.
-    pub fn field_names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.headers.keys()
     }
 }
 

@@ -233,8 +233,7 @@ async fn tick(tools: proxy::Tools) {
         ticks.tick().await;
         tools.cache.maintain();
         tools.coherence.tick(Instant::now());
-        let open = i64::try_from(tools.coherence.open_writes()).unwrap_or(i64::MAX);
-        tools.metrics.coherence.open.set(open);
+        tools.tell_open_writes();
     }
 }
 

@@ -324,12 +324,6 @@ impl Fills {
         self.shared.failed.contains_key(&key.hash())
     }
 
-    /// How many fills are under way.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.shared.tasks.len()
-    }
-
     /// Waits for the fills under way to end; no more may be begun.
     pub async fn drain(&self) {
         self.shared.tasks.close();

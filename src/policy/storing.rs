@@ -97,12 +97,6 @@ impl Unstorable {
         Self::Undelimited,
         Self::Outdated,
     ];
-
-    /// Whether the answer belongs to whoever asked: nobody else may be shown it, not even those who wait.
-    #[must_use]
-    pub const fn is_private(self) -> bool {
-        !matches!(self, Self::Outdated)
-    }
 }
 
 /// Whether the head of a response to a GET allows to store it.

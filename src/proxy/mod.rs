@@ -136,6 +136,14 @@ pub struct Tools {
     pub hasher: KeyHasher,
 }
 
+impl Tools {
+    /// Brings the gauge of open writes up to date.
+    pub fn tell_open_writes(&self) {
+        let open = i64::try_from(self.coherence.open_writes()).unwrap_or(i64::MAX);
+        self.metrics.coherence.open.set(open);
+    }
+}
+
 /// Answers requests. A cheap handle.
 #[derive(Clone, Debug)]
 pub struct Proxy {

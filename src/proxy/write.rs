@@ -128,7 +128,7 @@ impl Proxy {
         let metrics = &self.shared.tools.metrics.coherence;
         let intent = coherence.announce(announced.tags.iter().copied().collect::<Tags>());
         let _told = Told(self);
-        self.tell_open_writes();
+        self.shared.tools.tell_open_writes();
         let answered = self
             .ask(
                 request,
@@ -161,12 +161,6 @@ impl Proxy {
         };
         let outcome = Outcome::forwarded(Happened::Bypass, Forward::Method);
         Ok(Answer::new(strip(response), outcome))
-    }
-
-    fn tell_open_writes(&self) {
-        let tools = &self.shared.tools;
-        let open = i64::try_from(tools.coherence.open_writes()).unwrap_or(i64::MAX);
-        tools.metrics.coherence.open.set(open);
     }
 
     /// Drops what the write changed, now that its answer is known.
@@ -357,6 +351,6 @@ struct Told<'p>(&'p Proxy);
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        self.0.tell_open_writes();
+        self.0.shared.tools.tell_open_writes();
     }
 }
