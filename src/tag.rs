@@ -77,6 +77,12 @@ impl Tag {
         Self::new(Kind::All, &[])
     }
 
+    /// The tag of a hash, as it was written down.
+    #[must_use]
+    pub const fn from_u64(hash: u64) -> Self {
+        Self(hash)
+    }
+
     /// The hash itself.
     #[must_use]
     pub const fn as_u64(self) -> u64 {

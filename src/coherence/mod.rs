@@ -19,9 +19,13 @@ use tokio::time::Instant;
 use crate::entry::{Certificate, Stamp};
 use crate::tag::{Tag, Tags};
 
+pub mod clock;
+pub mod log;
+pub mod record;
 mod table;
 
-use table::{Table, Token};
+use record::Token;
+use table::Table;
 pub use table::{Unusable, Writes};
 
 /// The knobs of `[coherence]` that a log inside one process has.

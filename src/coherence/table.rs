@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::record::Token;
 use crate::entry::Stamp;
 use crate::tag::{Tag, Tags};
 
@@ -24,10 +25,6 @@ const MAX_CELLS: usize = 1_000_000;
 
 /// How many broken-off writes are remembered; one more keeps its tags uncached instead.
 const MAX_DOUBTS: usize = 4096;
-
-/// Names one announced write.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Token(pub u64);
 
 /// Why an entry or a fill may not be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

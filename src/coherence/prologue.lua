@@ -1,0 +1,81 @@
+-- Prepended to each script. KEYS: state (hash), log (stream), open (hash), members (sorted set), beats (sorted set); all in
+-- one slot. Every reply is one string (module log says how it reads).
+--
+-- state: id, epoch, seq, acked, nm (members), no (open writes), lf (last fence), w (settled readings), cw (newest
+-- confirmed reading), q (the fence that ended the quarantine), n (beats), fp (identity key), s:<member> (its last settled
+-- reading).
+if redis.replicate_commands then redis.replicate_commands() end
+local STATE, LOG, OPEN, MEMBERS, BEATS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local NAME = string.match(STATE, '^(.*):state$')
+local KEEP = 65536
+
+local function int(value) return string.format('%.0f', value) end
+
+-- The pub/sub messages only hurry: a server or a user that may not publish must not stop the log.
+local function ring(channel, message) redis.pcall('PUBLISH', NAME .. ':' .. channel, message) end
+
+local copies = 0
+
+-- What the server is: another run, another replication history. nil when it does not say.
+local function identity()
+  local replication = redis.call('INFO', 'replication')
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  local history = string.match(replication, 'master_replid:(%x+)')
+  copies = tonumber(string.match(replication, 'connected_slaves:(%d+)') or '0')
+  if run and history then return run .. history end
+end
+
+local function wipe(id, nonce, seq)
+  redis.call('DEL', STATE, LOG, OPEN, MEMBERS, BEATS)
+  redis.call('HSET', STATE, 'id', id, 'epoch', nonce, 'seq', int(seq), 'acked', '0', 'nm', '0', 'no', '0', 'lf', '0')
+  ring('bell', nonce .. ' ' .. int(seq) .. ' E - -')
+  return nonce, seq, 0
+end
+
+-- The epoch, the last number and the least acknowledged one. Whenever something of ours is missing, or the server is not
+-- the one that was, everything is forgotten and a new epoch begins.
+local function incarnation(nonce)
+  local id = identity()
+  if not id then return nil end
+  local c = redis.call('HMGET', STATE, 'id', 'epoch', 'seq', 'acked', 'nm', 'no')
+  if c[1] ~= id or not (c[2] and c[3] and c[4] and c[5] and c[6])
+    or redis.call('ZCARD', MEMBERS) ~= tonumber(c[5]) or redis.call('ZCARD', BEATS) ~= tonumber(c[5])
+    or redis.call('HLEN', OPEN) ~= tonumber(c[6]) then
+    return wipe(id, nonce, tonumber(c[3] or '0') + 1)
+  end
+  return c[2], tonumber(c[3]), tonumber(c[4])
+end
+
+local function append(epoch, kind, token, payload)
+  local seq = tonumber(redis.call('HGET', STATE, 'seq')) + 1
+  redis.call('XADD', LOG, 'MAXLEN', '~', KEEP, int(seq) .. '-0', 'k', kind, 't', token, 'd', payload)
+  redis.call('HSET', STATE, 'seq', int(seq))
+  ring('bell', epoch .. ' ' .. int(seq) .. ' ' .. kind .. ' ' .. token .. ' ' .. payload)
+  return seq
+end
+
+-- Recomputes how far everybody has applied, and tells if that is news.
+local function acked(epoch, known)
+  local least = tonumber(redis.call('ZRANGE', MEMBERS, 0, 0, 'WITHSCORES')[2] or '0')
+  if least > known then
+    redis.call('HSET', STATE, 'acked', int(least))
+    ring('acks', epoch .. ' ' .. int(least))
+  end
+  return least
+end
+
+local function forget(member)
+  if redis.call('ZREM', MEMBERS, member) == 1 then redis.call('HINCRBY', STATE, 'nm', -1) end
+  redis.call('ZREM', BEATS, member)
+  redis.call('HDEL', STATE, 's:' .. member)
+end
+
+local function lines_of(records)
+  local lines, last = {}, 0
+  for index, record in ipairs(records) do
+    local number, f = string.match(record[1], '^(%d+)'), record[2]
+    last = tonumber(number)
+    lines[index] = 'r ' .. number .. ' ' .. f[2] .. ' ' .. f[4] .. ' ' .. f[6]
+  end
+  return lines, last
+end
