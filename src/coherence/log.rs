@@ -38,8 +38,11 @@ pub enum Call {
         mode: Mode,
         /// Whether it has known this epoch for so long that no write from before it can still take place.
         quarantined: bool,
-        /// A hash of the identity key: replicas with different ones would miss each other's drops.
+        /// A hash of the identity key, not 0: replicas with different ones would miss each other's drops.
         fingerprint: u64,
+        /// Of this epoch, the newest [`News::reading`] whose reply came while the lease *that was there before it* still
+        /// ran; 0 for none. Only this makes a reading a witness: a `Sync` may be executed long after it was sent.
+        confirms: u64,
         /// See [`Call`].
         nonce: u64,
     },
@@ -71,8 +74,8 @@ pub enum Call {
         token: Token,
         /// In which log.
         epoch: u64,
-        /// A [`super::record::Change`]'s letter: `C`, `N`, `X`, `P`, `S`, `B`. What needs an announced write and finds
-        /// none is appended as `P`, except `X`, which is then nothing.
+        /// A [`super::record::Change`]'s letter: `C`, `N`, `X`, `P`, `S`, `B`. What needs an announced write (the first
+        /// three) and finds none is appended as `P`, except `X`, which is then nothing. The others end no write.
         kind: char,
         /// The change's payload.
         payload: String,
@@ -92,6 +95,8 @@ pub enum Call {
         member: Member,
         /// Its beat, as last seen: another one says that it lives.
         beat: u64,
+        /// In which log the beat was seen: beats count anew in each.
+        epoch: u64,
         /// See [`Call`].
         nonce: u64,
     },
@@ -109,7 +114,7 @@ pub enum Call {
 pub enum Synced {
     /// The replica knows this log, and these are the records after its position.
     News(News),
-    /// It does not, or records that it needs are gone: it starts from here.
+    /// It does not, or records that it needs are gone, or it knows more than there is: it starts from here.
     Reset(Reset),
     /// Other replicas have another identity key.
     Foreign,
@@ -122,10 +127,12 @@ pub enum Synced {
 pub struct News {
     /// The last record's number.
     pub tail: u64,
-    /// How far every member has applied.
+    /// How far every member has applied. Never goes back.
     pub acked: u64,
     /// The last fence.
     pub fence: u64,
+    /// The number of this reading, if its mode was settled or lapsed; else 0. See `confirms` of [`Call::Sync`].
+    pub reading: u64,
     /// The newest settled reading whose replica has said since that its lease held.
     pub confirmed: u64,
     /// The fence that ended the quarantine of this epoch; 0 while it lasts.
@@ -179,12 +186,14 @@ pub enum Appended {
     },
     /// The log is another one by now.
     Elsewhere {
-        /// Its epoch.
+        /// Its epoch; 0 when the server does not tell what it is.
         epoch: u64,
     },
 }
 
-/// The answer to [`Call::Page`].
+/// The answer to [`Call::Page`]. The log may be trimmed meanwhile, and may even have lost everything: the reader looks
+/// whether the numbers follow on each other, from where it asked up to the tail that it was told, and remembers nothing
+/// from before a gap.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Paged {
     /// Old records.
@@ -241,8 +250,8 @@ impl<'a> Words<'a> {
 }
 
 impl Synced {
-    /// Reads a reply: `O TAIL ACKED FENCE CONFIRMED QUARANTINE COPIES MEMBERS`, or
-    /// `E EPOCH TAIL OLDEST FENCE READINGS QUARANTINE COPIES ALONE`, or `M`, or `U`; then lines `r` record,
+    /// Reads a reply: `O TAIL ACKED FENCE READING CONFIRMED QUARANTINE COPIES MEMBERS`,
+    /// or `E EPOCH TAIL OLDEST FENCE READINGS QUARANTINE COPIES ALONE`, or `M`, or `U`; then lines `r` record,
     /// `o TOKEN TAGS`, `s MEMBER BEAT`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -254,6 +263,7 @@ impl Synced {
                     tail: first.number()?,
                     acked: first.number()?,
                     fence: first.number()?,
+                    reading: first.number()?,
                     confirmed: first.number()?,
                     quarantine: first.number()?,
                     copies: first.number()?,

@@ -22,6 +22,7 @@ use crate::tag::{Tag, Tags};
 pub mod clock;
 pub mod log;
 pub mod record;
+pub mod script;
 mod table;
 
 use record::Token;

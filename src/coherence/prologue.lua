@@ -2,11 +2,13 @@
 -- one slot. Every reply is one string (module log says how it reads).
 --
 -- state: id, epoch, seq, acked, nm (members), no (open writes), lf (last fence), w (settled readings), cw (newest
--- confirmed reading), q (the fence that ended the quarantine), n (beats), fp (identity key), s:<member> (its last settled
--- reading).
+-- confirmed reading), q (the fence that ended the quarantine; 0 while it lasts), n (beats), fp (identity key; NONE before
+-- the first member). All are there from the first moment of an epoch, so that a missing one is a loss.
 if redis.replicate_commands then redis.replicate_commands() end
 local STATE, LOG, OPEN, MEMBERS, BEATS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local FIELDS = { 'id', 'epoch', 'seq', 'acked', 'nm', 'no', 'lf', 'w', 'cw', 'q', 'n', 'fp' }
 local NAME = string.match(STATE, '^(.*):state$')
+local NONE = '0000000000000000'
 local KEEP = 65536
 
 local function int(value) return string.format('%.0f', value) end
@@ -16,30 +18,35 @@ local function ring(channel, message) redis.pcall('PUBLISH', NAME .. ':' .. chan
 
 local copies = 0
 
--- What the server is: another run, another replication history. nil when it does not say.
+-- What the server is: another run, another replication history. nil when it does not say, or not to this user.
 local function identity()
-  local replication = redis.call('INFO', 'replication')
-  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  local server, replication = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'replication')
+  if type(server) ~= 'string' or type(replication) ~= 'string' then return nil end
+  local run = string.match(server, 'run_id:(%x+)')
   local history = string.match(replication, 'master_replid:(%x+)')
   copies = tonumber(string.match(replication, 'connected_slaves:(%d+)') or '0')
   if run and history then return run .. history end
 end
 
+-- DEL comes first: a server without memory refuses only a script's first write, so this is done as a whole or not at all.
 local function wipe(id, nonce, seq)
   redis.call('DEL', STATE, LOG, OPEN, MEMBERS, BEATS)
-  redis.call('HSET', STATE, 'id', id, 'epoch', nonce, 'seq', int(seq), 'acked', '0', 'nm', '0', 'no', '0', 'lf', '0')
+  redis.call('HSET', STATE, 'id', id, 'epoch', nonce, 'seq', int(seq), 'acked', '0', 'nm', '0', 'no', '0', 'lf', '0',
+    'w', '0', 'cw', '0', 'q', '0', 'n', '0', 'fp', NONE)
   ring('bell', nonce .. ' ' .. int(seq) .. ' E - -')
   return nonce, seq, 0
 end
 
--- The epoch, the last number and the least acknowledged one. Whenever something of ours is missing, or the server is not
--- the one that was, everything is forgotten and a new epoch begins.
+-- The epoch, the last number and the greatest number that all members had acknowledged. Whenever something of ours is
+-- missing, or the server is not the one that was, everything is forgotten and a new epoch begins. (A loss of the log alone
+-- is not looked for: who needs a record that is gone finds a gap.)
 local function incarnation(nonce)
   local id = identity()
   if not id then return nil end
-  local c = redis.call('HMGET', STATE, 'id', 'epoch', 'seq', 'acked', 'nm', 'no')
-  if c[1] ~= id or not (c[2] and c[3] and c[4] and c[5] and c[6])
-    or redis.call('ZCARD', MEMBERS) ~= tonumber(c[5]) or redis.call('ZCARD', BEATS) ~= tonumber(c[5])
+  local c = redis.call('HMGET', STATE, unpack(FIELDS))
+  local whole = c[1] == id
+  for index = 1, #FIELDS do whole = whole and c[index] end
+  if not whole or redis.call('ZCARD', MEMBERS) ~= tonumber(c[5]) or redis.call('ZCARD', BEATS) ~= tonumber(c[5])
     or redis.call('HLEN', OPEN) ~= tonumber(c[6]) then
     return wipe(id, nonce, tonumber(c[3] or '0') + 1)
   end
@@ -54,20 +61,20 @@ local function append(epoch, kind, token, payload)
   return seq
 end
 
--- Recomputes how far everybody has applied, and tells if that is news.
+-- Looks how far everybody has applied, and tells if that is news. It never goes back: who joins later starts at the tail
+-- of its time, with the writes that were open then.
 local function acked(epoch, known)
   local least = tonumber(redis.call('ZRANGE', MEMBERS, 0, 0, 'WITHSCORES')[2] or '0')
-  if least > known then
-    redis.call('HSET', STATE, 'acked', int(least))
-    ring('acks', epoch .. ' ' .. int(least))
-  end
+  if least <= known then return known end
+  redis.call('HSET', STATE, 'acked', int(least))
+  ring('acks', epoch .. ' ' .. int(least))
   return least
 end
 
 local function forget(member)
-  if redis.call('ZREM', MEMBERS, member) == 1 then redis.call('HINCRBY', STATE, 'nm', -1) end
+  redis.call('ZREM', MEMBERS, member)
   redis.call('ZREM', BEATS, member)
-  redis.call('HDEL', STATE, 's:' .. member)
+  redis.call('HINCRBY', STATE, 'nm', -1)
 end
 
 local function lines_of(records)

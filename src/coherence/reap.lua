@@ -1,7 +1,8 @@
--- member, beat, nonce. Another beat than the one that was seen says that the member lives.
+-- member, beat, epoch, nonce. Another beat than the one that was seen says that the member lives; in another epoch the same
+-- number is another beat.
+local epoch, _, least = incarnation(ARGV[4])
 local beat = redis.call('ZSCORE', BEATS, ARGV[1])
-if not beat or int(tonumber(beat)) ~= ARGV[2] then return '0' end
+if epoch ~= ARGV[3] or not beat or int(tonumber(beat)) ~= ARGV[2] then return '0' end
 forget(ARGV[1])
-local epoch, _, least = incarnation(ARGV[3])
-if epoch then acked(epoch, least) end
+acked(epoch, least)
 return '1'
