@@ -6,9 +6,12 @@
 pub mod client;
 pub mod django;
 pub mod line;
+pub mod oracle;
 pub mod origin;
 pub mod process;
+pub mod resp;
 pub mod sidecar;
+pub mod twin;
 pub mod wire;
 
 pub use client::Reply;
