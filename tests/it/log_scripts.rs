@@ -1,277 +1,706 @@
-//! The scripts of the shared log in a real Redis: compared with their oracle call by call, and by hand where it matters.
+//! What the scripts of the shared log promise, one by one, on servers of every kind. Each call goes to the oracle too.
 
 use reprise::coherence::log::{Appended, Call, Member, Mode, News, Paged, Reset, Synced};
 use reprise::coherence::record::{Change, Token};
 use reprise::tag::{Tag, Tags};
 
 use crate::support::oracle::{Answer, Field, Key};
-use crate::support::resp::{Redis, Resp, Value};
-use crate::support::twin::{Twin, run};
+use crate::support::resp::{Redis, Value};
+use crate::support::twin::{Twin, read, run};
 
-const OURS: u64 = 0xaaaa;
-const THEIRS: u64 = 0xbbbb;
-const KEYS: [Key; 5] = [Key::State, Key::Log, Key::Open, Key::Members, Key::Beats];
-const FIELDS: [Field; 12] = [
-    Field::Id,
-    Field::Epoch,
-    Field::Seq,
-    Field::Acked,
-    Field::Members,
-    Field::Open,
-    Field::Fence,
-    Field::Readings,
-    Field::Confirmed,
-    Field::Quarantine,
-    Field::Beats,
-    Field::Fingerprint,
-];
+const A: Member = Member(0xa);
+const B: Member = Member(0xb);
+const C: Member = Member(0xc);
+const W: Token = Token(0x77);
+const OURS: u64 = 1;
+const THEIRS: u64 = 2;
 
-/// Random numbers that a seed repeats.
-struct Dice(u64);
+/// A log with its oracle, and calls by name.
+struct Log {
+    twin: Twin,
+    epoch: u64,
+    nonce: u64,
+}
 
-impl Dice {
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+impl Log {
+    fn new(options: &[&str]) -> Self {
+        Self {
+            twin: Twin::new(options),
+            epoch: 0,
+            nonce: 0x1000,
+        }
     }
 
-    const fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+    /// A log with two members, an open write, and a record that only one of them has acknowledged.
+    fn lived_in() -> Self {
+        let mut log = Self::new(&[]);
+        log.live();
+        log
     }
 
-    /// True once in `n` times.
-    const fn once_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
+    fn live(&mut self) {
+        self.join(A);
+        let at = self.join(B).tail;
+        self.intent(W);
+        self.news(A, at, Mode::Settled, 0);
     }
 
-    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.below(of.len() as u64)).expect("an index")]
+    fn nonce(&mut self) -> u64 {
+        self.nonce += 1;
+        self.nonce
     }
 
-    fn tags(&mut self) -> Tags {
-        (0..self.below(4))
-            .map(|_| Tag::from_u64(self.next()))
-            .collect()
+    fn ask(&mut self, call: &Call) -> Answer {
+        self.twin.call(call)
+    }
+
+    fn sync(&mut self, member: Member, known: Option<(u64, u64)>, fingerprint: u64) -> Synced {
+        let nonce = self.nonce();
+        let call = of_sync(member, known, (Mode::Settled, 0), fingerprint, nonce);
+        let Answer::Synced(synced) = self.ask(&call) else {
+            panic!("not synced")
+        };
+        synced
+    }
+
+    /// A SYNC of one that knows nothing.
+    fn join(&mut self, member: Member) -> Reset {
+        let Synced::Reset(reset) = self.sync(member, None, OURS) else {
+            panic!("not reset")
+        };
+        self.epoch = reset.epoch;
+        reset
+    }
+
+    /// A SYNC of one that has applied so much.
+    fn news(&mut self, member: Member, applied: u64, mode: Mode, confirms: u64) -> News {
+        let nonce = self.nonce();
+        let known = Some((self.epoch, applied));
+        match self.ask(&of_sync(member, known, (mode, confirms), OURS, nonce)) {
+            Answer::Synced(Synced::News(news)) => news,
+            other => panic!("no news: {other:?}"),
+        }
+    }
+
+    fn ack(&mut self, member: Member, applied: u64) -> bool {
+        let (epoch, nonce) = (self.epoch, self.nonce());
+        let call = Call::Ack {
+            member,
+            epoch,
+            applied,
+            nonce,
+        };
+        self.ask(&call) == Answer::Acked(true)
+    }
+
+    fn intent(&mut self, token: Token) -> Appended {
+        let call = of_intent(token, self.epoch, self.nonce());
+        let Answer::Appended(appended) = self.ask(&call) else {
+            panic!("not appended")
+        };
+        appended
+    }
+
+    fn close(&mut self, token: Token, change: &Change) -> Appended {
+        let call = of_close(token, change, self.epoch, self.nonce());
+        let Answer::Appended(appended) = self.ask(&call) else {
+            panic!("not appended")
+        };
+        appended
+    }
+
+    fn page(&mut self, from: u64) -> (u64, Vec<u64>) {
+        let epoch = self.epoch;
+        match self.ask(&Call::Page { epoch, from }) {
+            Answer::Paged(Paged::Records { next, records }) => {
+                (next, records.iter().map(|record| record.seq).collect())
+            }
+            other => panic!("no records: {other:?}"),
+        }
+    }
+
+    fn reap(&mut self, member: Member, beat: u64, epoch: u64) -> bool {
+        let nonce = self.nonce();
+        let call = Call::Reap {
+            member,
+            beat,
+            epoch,
+            nonce,
+        };
+        self.ask(&call) == Answer::Removed(true)
+    }
+
+    fn beat(&self, member: Member) -> u64 {
+        let found = self.twin.oracle.beats().find(|(of, _)| *of == member);
+        found.expect("a member").1
+    }
+
+    /// One call of each kind, that does something.
+    fn calls(&mut self) -> Vec<Call> {
+        let (epoch, beat) = (self.epoch, self.beat(B));
+        let applied = self.twin.oracle.tail();
+        let mut nonce = || {
+            self.nonce += 1;
+            self.nonce
+        };
+        vec![
+            of_sync(A, None, (Mode::Settled, 0), OURS, nonce()),
+            of_sync(A, Some((epoch, applied)), (Mode::Lapsed, 0), OURS, nonce()),
+            Call::Ack {
+                member: B,
+                epoch,
+                applied,
+                nonce: nonce(),
+            },
+            of_intent(Token(0x78), epoch, nonce()),
+            of_close(W, &Change::Commit(tags(&[5])), epoch, nonce()),
+            Call::Page { epoch, from: 1 },
+            Call::Reap {
+                member: B,
+                beat,
+                epoch,
+                nonce: nonce(),
+            },
+            Call::Leave {
+                member: A,
+                nonce: nonce(),
+            },
+        ]
+    }
+
+    /// What everything stored comes to.
+    fn digest(&mut self) -> String {
+        self.twin.ask.say("DEBUG DIGEST").text()
     }
 }
 
-/// A replica as far as the log sees it, which forgets and errs more than a real one.
-struct Peer {
+fn tags(hashes: &[u64]) -> Tags {
+    hashes.iter().map(|hash| Tag::from_u64(*hash)).collect()
+}
+
+fn of_sync(
     member: Member,
     known: Option<(u64, u64)>,
-    reading: u64,
+    (mode, confirms): (Mode, u64),
+    fingerprint: u64,
+    nonce: u64,
+) -> Call {
+    Call::Sync {
+        member,
+        known,
+        mode,
+        quarantined: false,
+        fingerprint,
+        confirms,
+        nonce,
+    }
 }
 
-/// A random life of a log.
-struct Life {
-    dice: Dice,
-    twin: Twin,
-    peers: Vec<Peer>,
-    /// How often each kind of answer came.
-    seen: [usize; 8],
+fn of_intent(token: Token, epoch: u64, nonce: u64) -> Call {
+    Call::Intent {
+        token,
+        epoch,
+        tags: tags(&[1, 2]),
+        nonce,
+    }
 }
 
-impl Life {
-    fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
-        let peers = (1..=1 + dice.below(4)).map(|number| Peer {
-            member: Member(number),
-            known: None,
-            reading: 0,
-        });
-        Self {
-            peers: peers.collect(),
-            dice,
-            twin: Twin::new(&[]),
-            seen: [0; 8],
+fn of_close(token: Token, change: &Change, epoch: u64, nonce: u64) -> Call {
+    Call::Close {
+        token,
+        epoch,
+        kind: change.kind(),
+        payload: change.payload(),
+        nonce,
+    }
+}
+
+/// The number and whether the write was open.
+fn at(appended: Appended) -> (u64, bool) {
+    match appended {
+        Appended::At { seq, had, .. } => (seq, had),
+        Appended::Elsewhere { .. } => panic!("elsewhere"),
+    }
+}
+
+/// What the last record says.
+fn last(log: &mut Log) -> Change {
+    let tail = log.twin.oracle.tail();
+    let news = log.news(A, tail - 1, Mode::Probation, 0);
+    news.records.last().expect("a record").change.clone()
+}
+
+#[test]
+fn an_intent_that_is_repeated_is_in_the_log_once() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    assert_eq!(at(log.intent(W)), (tail + 1, true));
+    assert_eq!(at(log.intent(W)), (tail + 1, true));
+    assert_eq!(at(log.intent(Token(0x78))), (tail + 2, true));
+    assert_eq!(log.join(B).open.len(), 2);
+}
+
+#[test]
+fn a_write_that_was_ended_before_is_dropped_again_and_expires_no_more() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    log.intent(W);
+    let commit = Change::Commit(tags(&[5]));
+    assert_eq!(
+        at(log.close(W, &Change::Expire(Tags::new()))),
+        (tail + 2, true)
+    );
+    assert_eq!(
+        last(&mut log),
+        Change::Expire(tags(&[1, 2])),
+        "what was announced"
+    );
+    assert_eq!(at(log.close(W, &commit)), (tail + 3, false));
+    assert_eq!(last(&mut log), Change::Point(tags(&[5])));
+    assert_eq!(at(log.close(W, &Change::Expire(Tags::new()))), (0, false));
+    assert_eq!(log.twin.oracle.tail(), tail + 3);
+}
+
+#[test]
+fn a_drop_ends_no_announced_write() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    log.intent(W);
+    for change in [
+        Change::Point(tags(&[5])),
+        Change::Soften(tags(&[5])),
+        Change::Ban("/a*".into()),
+    ] {
+        assert!(!at(log.close(W, &change)).1, "{change:?}");
+        assert_eq!(last(&mut log), change);
+    }
+    assert_eq!(log.join(B).open, [(W, tags(&[1, 2]))]);
+    assert_eq!(at(log.close(W, &Change::Close)), (tail + 5, true));
+    assert_eq!(last(&mut log), Change::Close);
+}
+
+#[test]
+fn another_identity_key_is_refused_while_others_live_and_founds_a_log_when_alone() {
+    let mut log = Log::new(&[]);
+    log.join(A);
+    log.join(B);
+    let (epoch, before) = (log.epoch, log.digest());
+    assert_eq!(log.sync(C, None, THEIRS), Synced::Foreign);
+    let known = Some((epoch, log.twin.oracle.tail()));
+    assert_eq!(log.sync(A, known, THEIRS), Synced::Foreign);
+    assert_eq!(log.digest(), before, "a refusal changes nothing");
+
+    let beat = log.beat(B);
+    assert!(log.reap(B, beat, epoch));
+    let Synced::Reset(reset) = log.sync(A, known, THEIRS) else {
+        panic!("not reset")
+    };
+    assert_ne!(reset.epoch, epoch);
+    assert!(reset.alone);
+    // It is a member of the new log, and the log stays.
+    log.epoch = reset.epoch;
+    assert_eq!(log.sync(B, None, OURS), Synced::Foreign);
+    assert_eq!(log.twin.oracle.epoch(), Some(reset.epoch));
+}
+
+/// A way to lose something.
+type Loss = (&'static str, fn(&mut Twin));
+
+const LOSSES: &[Loss] = &[
+    ("restart with nothing", Twin::restart_empty),
+    ("restart with an old save", Twin::restart_saved),
+    ("takeover", Twin::promote),
+    ("flush", Twin::flush),
+    ("state", |twin| twin.lose(Key::State)),
+    ("open writes", |twin| twin.lose(Key::Open)),
+    ("members", |twin| twin.lose(Key::Members)),
+    ("beats", |twin| twin.lose(Key::Beats)),
+    ("one open write", |twin| twin.lose_open(W)),
+    ("one member", |twin| twin.lose_member(B, Key::Members)),
+    ("one beat", |twin| twin.lose_member(B, Key::Beats)),
+];
+
+/// With the log lost like this, every call that grants something finds another log.
+fn begins_a_new_epoch(what: &str, lose: impl Fn(&mut Twin), which: usize) {
+    let mut log = Log::new(&[]);
+    log.twin.story = what.to_owned();
+    log.join(C);
+    log.twin.save();
+    log.live();
+    log.twin.attach();
+    if log.twin.oracle.epoch() == Some(log.epoch) {
+        // The first replica gave the server another history.
+        log.live();
+    }
+    let calls = log.calls();
+    let (old, call) = (log.epoch, &calls[which]);
+    lose(&mut log.twin);
+    let nonce = match call {
+        Call::Sync { nonce, .. }
+        | Call::Intent { nonce, .. }
+        | Call::Close { nonce, .. }
+        | Call::Reap { nonce, .. }
+        | Call::Leave { nonce, .. } => *nonce,
+        Call::Ack { .. } | Call::Page { .. } => unreachable!("they look at less"),
+    };
+    let granted = match log.ask(call) {
+        Answer::Synced(Synced::Reset(reset)) => reset.epoch != nonce,
+        Answer::Appended(Appended::Elsewhere { epoch }) => epoch != nonce,
+        Answer::Removed(done) => done,
+        _ => true,
+    };
+    assert!(!granted, "{what}: {call:?}");
+    assert_ne!(log.twin.oracle.epoch(), Some(old), "{what}: {call:?}");
+}
+
+#[test]
+fn every_loss_begins_a_new_epoch_whoever_asks_first() {
+    for which in [0, 1, 3, 4, 6, 7] {
+        for (what, lose) in LOSSES {
+            begins_a_new_epoch(what, lose, which);
         }
     }
-
-    fn step(&mut self) {
-        match self.dice.below(100) {
-            0..50 => self.sync(),
-            50..97 => {
-                let call = self.another();
-                let answer = self.twin.call(&call);
-                self.note(&answer);
-            }
-            _ => self.fault(),
-        }
-    }
-
-    fn epoch(&mut self) -> u64 {
-        if self.dice.once_in(15) {
-            return self.dice.next();
-        }
-        self.twin.oracle.epoch().unwrap_or(0)
-    }
-
-    /// A position at or before the tail; seldom one beyond it.
-    fn position(&mut self) -> u64 {
-        let tail = self.twin.oracle.tail();
-        if self.dice.once_in(60) {
-            tail + 3
-        } else {
-            self.dice.below(tail + 1)
-        }
-    }
-
-    fn sync(&mut self) {
-        let at = usize::try_from(self.dice.below(self.peers.len() as u64)).expect("an index");
-        let mode = self.dice.one_of(&[
-            Mode::Settled,
-            Mode::Settled,
-            Mode::Settled,
-            Mode::Probation,
-            Mode::Lapsed,
-            Mode::Alone,
-        ]);
-        let (wrong, far) = (self.dice.once_in(20), self.dice.once_in(10));
-        let position = self.position();
-        let peer = &self.peers[at];
-        let known = match peer.known {
-            Some((epoch, _)) if far => Some((epoch, position)),
-            _ if wrong => None,
-            known => known,
-        };
-        let fingerprint = if self.dice.once_in(12) { THEIRS } else { OURS };
-        let call = Call::Sync {
-            member: peer.member,
-            known,
-            mode,
-            quarantined: self.dice.once_in(10),
-            fingerprint,
-            confirms: if self.dice.once_in(3) {
-                0
-            } else {
-                peer.reading
-            },
-            nonce: self.dice.next(),
-        };
-        let answer = self.twin.call(&call);
-        self.note(&answer);
-        let peer = &mut self.peers[at];
-        match answer {
-            Answer::Synced(Synced::News(news)) => {
-                peer.reading = news.reading;
-                let last = news.records.last().map(|record| record.seq);
-                peer.known = known.map(|(epoch, applied)| (epoch, last.unwrap_or(applied)));
-            }
-            Answer::Synced(Synced::Reset(reset)) => {
-                peer.reading = 0;
-                peer.known = Some((reset.epoch, reset.tail));
-            }
-            _ => peer.known = None,
-        }
-    }
-
-    fn another(&mut self) -> Call {
-        let nonce = self.dice.next();
-        let epoch = self.epoch();
-        let token = Token(1 + self.dice.below(5));
-        let peers = self.peers.len() as u64;
-        let member = Member(1 + self.dice.below(peers + 1));
-        match self.dice.below(20) {
-            0..5 => Call::Ack {
-                member,
-                epoch,
-                applied: self.position(),
-                nonce,
-            },
-            5..10 => Call::Intent {
-                token,
-                epoch,
-                tags: self.dice.tags(),
-                nonce,
-            },
-            10..15 => {
-                let kind = self.dice.one_of(&['C', 'N', 'X', 'P', 'S', 'B', 'C', 'X']);
-                let change = match kind {
-                    'C' => Change::Commit(self.dice.tags()),
-                    'B' => Change::Ban("/api/*?q=ä b".into()),
-                    'P' | 'S' => Change::Point(self.dice.tags()),
-                    _ => Change::Close,
-                };
-                Call::Close {
-                    token,
-                    epoch,
-                    kind,
-                    payload: change.payload(),
-                    nonce,
-                }
-            }
-            15..17 => Call::Page {
-                epoch,
-                from: self.position(),
-            },
-            17..19 => {
-                let beats = self.twin.oracle.beats();
-                let beat = beats.filter(|(of, _)| *of == member).map(|(_, beat)| beat);
-                let beat = beat.last().unwrap_or(7) + u64::from(self.dice.once_in(3));
-                Call::Reap {
-                    member,
-                    beat,
-                    epoch,
-                    nonce,
-                }
-            }
-            _ => Call::Leave { member, nonce },
-        }
-    }
-
-    fn fault(&mut self) {
-        let twin = &mut self.twin;
-        match self.dice.below(15) {
-            0 => twin.restart_empty(),
-            1 => twin.restart_saved(),
-            2 | 3 => twin.save(),
-            4 => twin.flush(),
-            5 | 6 => twin.lose(self.dice.one_of(&KEYS)),
-            7 | 8 => twin.lose_field(self.dice.one_of(&FIELDS)),
-            9 => twin.lose_open(Token(1 + self.dice.below(5))),
-            10 => {
-                let of = self.dice.one_of(&[Key::Members, Key::Beats]);
-                twin.lose_member(Member(1 + self.dice.below(4)), of);
-            }
-            11 => twin.trim(usize::try_from(self.dice.below(6)).expect("few")),
-            12 => twin.attach(),
-            13 => twin.cut(),
-            _ => twin.promote(),
-        }
-    }
-
-    fn note(&mut self, answer: &Answer) {
-        let kind = match answer {
-            Answer::Synced(Synced::News(news)) => usize::from(!news.records.is_empty()),
-            Answer::Synced(Synced::Reset(_)) => 2,
-            Answer::Synced(Synced::Foreign | Synced::Unsupported) => 3,
-            Answer::Appended(Appended::At { .. }) => 4,
-            Answer::Appended(Appended::Elsewhere { .. }) => 5,
-            Answer::Paged(_) => 6,
-            Answer::Acked(_) | Answer::Removed(_) => 7,
-        };
-        self.seen[kind] += 1;
+    for field in Field::ALL {
+        begins_a_new_epoch(&format!("{field:?}"), |twin| twin.lose_field(field), 1);
     }
 }
 
 #[test]
-fn scripts_and_oracle_answer_and_tell_the_same_whatever_happens() {
-    let mut seen = [0; 8];
-    for seed in 0..24 {
-        let mut life = Life::new(seed);
-        for step in 0..300 {
-            life.twin.story = format!("seed {seed}, step {step}");
-            life.step();
-        }
-        for (all, one) in seen.iter_mut().zip(life.seen) {
-            *all += one;
+fn who_has_applied_more_than_there_is_proves_a_loss() {
+    let mut log = Log::lived_in();
+    let known = Some((log.epoch, log.twin.oracle.tail() + 1));
+    let Synced::Reset(reset) = log.sync(A, known, OURS) else {
+        panic!("not reset")
+    };
+    assert_ne!(reset.epoch, log.epoch);
+}
+
+#[test]
+fn who_needs_a_record_that_is_gone_starts_anew_and_others_go_on() {
+    for lose in [
+        |twin: &mut Twin| twin.lose(Key::Log),
+        |twin: &mut Twin| twin.trim(0),
+    ] {
+        let mut log = Log::lived_in();
+        let tail = log.twin.oracle.tail();
+        lose(&mut log.twin);
+        assert_eq!(log.news(A, tail, Mode::Settled, 0).records, []);
+        let Synced::Reset(reset) = log.sync(B, Some((log.epoch, tail - 1)), OURS) else {
+            panic!("not reset")
+        };
+        assert_eq!(
+            (reset.epoch, reset.tail, reset.oldest),
+            (log.epoch, tail, 0)
+        );
+        assert_eq!(reset.open.len(), 1);
+        assert!(!reset.alone);
+    }
+}
+
+#[test]
+fn a_joiner_that_is_alone_gets_a_fence_as_its_tail() {
+    let mut log = Log::new(&[]);
+    let first = log.join(A);
+    assert!(first.alone);
+    assert_eq!(first.fence, first.tail);
+    let second = log.join(B);
+    assert!(!second.alone);
+    assert_eq!((second.tail, second.fence), (first.tail, first.tail));
+
+    let call = Call::Leave {
+        member: A,
+        nonce: 5,
+    };
+    assert_eq!(log.ask(&call), Answer::Removed(true));
+    let again = log.join(B);
+    assert!(again.alone, "it is the only member");
+    assert_eq!((again.tail, again.fence), (first.tail + 1, first.tail + 1));
+}
+
+#[test]
+fn a_lapse_is_fenced_and_probation_is_not() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    for (mode, fences) in [
+        (Mode::Settled, 0),
+        (Mode::Probation, 0),
+        (Mode::Lapsed, 1),
+        (Mode::Alone, 2),
+    ] {
+        let news = log.news(A, tail, mode, 0);
+        assert_eq!(news.tail, tail + fences, "{mode:?}");
+        assert_eq!(news.fence, tail + fences, "{mode:?}");
+    }
+}
+
+#[test]
+fn the_quarantine_of_an_epoch_ends_once() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    assert_eq!(log.news(A, tail, Mode::Settled, 0).quarantine, 0);
+    let over = |nonce, epoch| Call::Sync {
+        member: A,
+        known: Some((epoch, tail)),
+        mode: Mode::Settled,
+        quarantined: true,
+        fingerprint: OURS,
+        confirms: 0,
+        nonce,
+    };
+    log.ask(&over(1, log.epoch));
+    log.ask(&over(2, log.epoch));
+    let news = log.news(A, tail, Mode::Settled, 0);
+    assert_eq!(
+        (news.quarantine, news.tail, news.fence),
+        (tail + 1, tail + 1, tail)
+    );
+}
+
+/// A reading that is executed late, when its sender's lease has run out, is no witness, and neither is that others follow
+/// which were sent before the first reply: only what the sender says of it later is.
+#[test]
+fn a_reading_is_a_witness_when_its_sender_says_so_by_its_number() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    let readings = log.join(B).readings;
+    let late: Vec<_> = (0..4)
+        .map(|_| log.news(A, tail, Mode::Settled, 0).reading)
+        .collect();
+    assert_eq!(late, [1, 2, 3, 4]);
+    assert!(log.news(B, tail, Mode::Probation, 0).confirmed <= readings);
+
+    assert_eq!(log.news(A, tail, Mode::Settled, 4).confirmed, 4);
+    assert_eq!(
+        log.news(A, tail, Mode::Settled, 2).confirmed,
+        4,
+        "never back"
+    );
+    let fenced = log.news(A, tail, Mode::Lapsed, 0);
+    assert_eq!(
+        (fenced.reading, fenced.confirmed),
+        (7, 7),
+        "a fence needs no word"
+    );
+    assert_eq!(log.news(A, tail, Mode::Alone, 0).reading, 0);
+    assert_eq!(log.join(C).readings, 7);
+}
+
+#[test]
+fn the_slowest_member_decides_what_is_acknowledged_and_its_end_is_told() {
+    let mut log = Log::lived_in();
+    let tail = log.twin.oracle.tail();
+    assert!(log.ack(A, tail));
+    assert_eq!(
+        log.news(A, tail, Mode::Settled, 0).acked,
+        0,
+        "B has said nothing"
+    );
+    assert!(log.ack(B, tail - 1));
+    assert_eq!(log.news(A, tail, Mode::Settled, 0).acked, tail - 1);
+    assert!(log.ack(B, 1), "an old one changes nothing");
+    assert!(log.ack(C, tail), "who is no member counts for nothing");
+    assert_eq!(log.news(A, tail, Mode::Settled, 0).acked, tail - 1);
+
+    let beat = log.beat(B);
+    assert!(!log.reap(B, beat - 1, log.epoch), "it lives");
+    assert!(log.reap(B, beat, log.epoch));
+    assert!(!log.reap(B, beat, log.epoch), "it is gone");
+    assert_eq!(log.news(A, tail, Mode::Settled, 0).acked, tail);
+    log.join(C);
+    assert_eq!(
+        log.news(A, tail, Mode::Settled, 0).acked,
+        tail,
+        "never back"
+    );
+}
+
+/// Beats count anew in each epoch: the same number is another beat there.
+#[test]
+fn a_member_is_not_reaped_for_a_beat_of_another_epoch() {
+    let mut log = Log::lived_in();
+    let (old, beat) = (log.epoch, log.beat(B));
+    log.twin.flush();
+    for member in [A, B, B, B, B, B, B] {
+        log.join(member);
+        if member == B && log.beat(B) == beat {
+            break;
         }
     }
-    assert!(
-        seen.iter().all(|count| *count > 50),
-        "too little happened: {seen:?}"
+    assert_eq!(log.beat(B), beat);
+    assert!(!log.reap(B, beat, old));
+    assert!(log.reap(B, beat, log.epoch));
+}
+
+#[test]
+fn a_log_longer_than_one_reply_is_read_in_pieces() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    for _ in 0..2_100 {
+        log.close(W, &Change::Point(Tags::new()));
+    }
+    let news = log.news(A, tail, Mode::Settled, 0);
+    assert_eq!((news.records.len(), news.tail), (512, tail + 2_100));
+    let (next, first) = log.page(tail);
+    assert_eq!(
+        (next, first.len(), first.first()),
+        (tail + 2_048, 2_048, Some(&tail))
     );
+    let (end, rest) = log.page(next);
+    assert_eq!((end, rest.first(), rest.len()), (0, Some(&next), 53));
+}
+
+/// The oracle never trims: this one is the server alone.
+#[test]
+fn the_log_keeps_its_last_records_and_not_many_more() {
+    let mut log = Log::new(&[]);
+    let tail = log.join(A).tail;
+    let grow = "for n = ARGV[1] + 1, ARGV[1] + 70000 do \
+        redis.call('XADD', KEYS[1], n .. '-0', 'k', 'P', 't', '-', 'd', '-') end \
+        redis.call('HSET', KEYS[2], 'seq', ARGV[1] + 70000)";
+    let keys = reprise::coherence::script::keys(crate::support::twin::NAME);
+    log.twin
+        .ask
+        .call(&["EVAL", grow, "2", &keys[1], &keys[0], &tail.to_string()]);
+    let (epoch, resp) = (log.epoch, &mut log.twin.ask);
+    run(resp, &of_close(W, &Change::Point(Tags::new()), epoch, 1));
+    let Value::Number(kept) = resp.call(&["XLEN", &keys[1]]) else {
+        panic!("no length")
+    };
+    assert!((65_536..65_536 + 200).contains(&kept), "{kept}");
+    let known = Some((epoch, tail));
+    let call = of_sync(A, known, (Mode::Settled, 0), OURS, 2);
+    let reply = run(resp, &call).text();
+    let Some(Answer::Synced(Synced::Reset(reset))) = read(&call, &reply) else {
+        panic!("no gap: {reply}")
+    };
+    assert_eq!(
+        reset.oldest,
+        tail + 70_002 - u64::try_from(kept).expect("a length")
+    );
+}
+
+#[test]
+fn no_reply_is_an_array() {
+    let mut log = Log::lived_in();
+    for call in log.calls() {
+        let reply = run(&mut log.twin.ask, &call);
+        assert!(matches!(reply, Value::Text(_)), "{call:?}: {reply:?}");
+    }
+}
+
+/// A full server refuses a script's first write if it needs memory, and none after that.
+#[test]
+fn a_full_server_changes_nothing_or_everything() {
+    for which in 0..8 {
+        let mut log = Log::lived_in();
+        let call = log.calls().swap_remove(which);
+        log.twin.story = format!("{call:?}");
+        log.twin.ask.say("CONFIG SET maxmemory 1");
+        let before = log.digest();
+        if matches!(
+            call,
+            Call::Page { .. } | Call::Reap { .. } | Call::Leave { .. }
+        ) {
+            log.ask(&call);
+        } else {
+            let reply = run(&mut log.twin.ask, &call);
+            assert!(
+                matches!(&reply, Value::Error(why) if why.contains("OOM")),
+                "{call:?}: {reply:?}"
+            );
+            assert_eq!(log.digest(), before, "{call:?}");
+            assert_eq!(log.twin.rung(), []);
+        }
+        // Both still have the same, and a loss is still found.
+        log.twin.ask.say("CONFIG SET maxmemory 0");
+        log.news(C, log.twin.oracle.tail(), Mode::Settled, 0);
+        log.twin.ask.say("CONFIG SET maxmemory 1");
+        log.twin.lose_field(Field::Fence);
+        log.intent(W);
+    }
+}
+
+#[test]
+fn a_read_only_replica_refuses() {
+    let mut log = Log::lived_in();
+    log.twin.attach();
+    log.join(C);
+    log.live();
+    let calls = log.calls();
+    let mut copy = log.twin.copied();
+    for call in calls {
+        let reply = run(&mut copy, &call);
+        let refused = match &call {
+            Call::Page { .. } => reply == Value::Text("E".into()),
+            _ => matches!(&reply, Value::Error(why) if why.contains("READONLY")),
+        };
+        assert!(refused, "{call:?}: {reply:?}");
+    }
+}
+
+#[test]
+fn a_user_that_may_not_publish_has_a_log_without_bells() {
+    let mut log = Log::new(&[]);
+    log.twin
+        .ask
+        .say("ACL SETUSER quiet on >secret ~{reprise:log}:* +@all -publish");
+    assert_eq!(
+        log.twin.ask.say("AUTH quiet secret"),
+        Value::Text("OK".into())
+    );
+    let redis = &log.twin.redis;
+    let (mut ask, mut oracle) = (redis.connect(), log.twin.oracle.clone());
+    ask.say("AUTH quiet secret");
+    let mut tell = |call: &Call| {
+        let text = run(&mut ask, call).text();
+        assert_eq!(
+            read(call, &text),
+            Some(oracle.call(call)),
+            "{text:?} to {call:?}"
+        );
+    };
+    tell(&of_sync(A, None, (Mode::Settled, 0), OURS, 7));
+    tell(&of_intent(W, 7, 8));
+    tell(&of_close(W, &Change::Commit(tags(&[1])), 7, 9));
+    tell(&of_sync(A, Some((7, 4)), (Mode::Settled, 0), OURS, 10));
+    assert_eq!(log.twin.rung(), []);
+}
+
+#[test]
+fn a_server_that_does_not_say_what_it_is_is_unsupported() {
+    let mut log = Log::lived_in();
+    let calls = log.calls();
+    let before = log.digest();
+    log.twin.ask.say("ACL SETUSER default -info");
+    let replies = calls.iter().map(|call| run(&mut log.twin.ask, call).text());
+    let replies: Vec<_> = replies.collect();
+    assert_eq!(replies, ["U", "U", "E", "E 0", "E 0", "E", "0", "0"]);
+    // An acknowledgement is noted, but nothing was told.
+    assert_eq!(log.twin.rung(), []);
+    assert_ne!(log.digest(), before);
+}
+
+#[test]
+fn a_cluster_runs_the_scripts_in_one_slot() {
+    let redis = Redis::start(&["--cluster-enabled", "yes"]);
+    let mut ask = redis.connect();
+    ask.say("CLUSTER ADDSLOTSRANGE 0 16383");
+    ask.until("CLUSTER INFO", "cluster_state:ok");
+    let mut log = Log::lived_in();
+    log.epoch = 1;
+    let mut oracle = crate::support::oracle::Oracle::new();
+    let mut calls = vec![
+        of_sync(A, None, (Mode::Settled, 0), OURS, 1),
+        of_sync(B, None, (Mode::Settled, 0), OURS, 2),
+        of_intent(W, 1, 3),
+    ];
+    calls.extend(log.calls());
+    for call in &calls {
+        let text = run(&mut ask, call).text();
+        assert_eq!(
+            read(call, &text),
+            Some(oracle.call(call)),
+            "{text:?} to {call:?}"
+        );
+    }
 }

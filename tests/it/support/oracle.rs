@@ -40,6 +40,17 @@ pub enum Key {
     Beats,
 }
 
+impl Key {
+    /// All of them, in the order of the scripts' KEYS.
+    pub const ALL: [Self; 5] = [
+        Self::State,
+        Self::Log,
+        Self::Open,
+        Self::Members,
+        Self::Beats,
+    ];
+}
+
 /// A field of the state, in the order of the scripts' `FIELDS`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Field {
@@ -55,6 +66,24 @@ pub enum Field {
     Quarantine,
     Beats,
     Fingerprint,
+}
+
+impl Field {
+    /// All of them.
+    pub const ALL: [Self; FIELDS] = [
+        Self::Id,
+        Self::Epoch,
+        Self::Seq,
+        Self::Acked,
+        Self::Members,
+        Self::Open,
+        Self::Fence,
+        Self::Readings,
+        Self::Confirmed,
+        Self::Quarantine,
+        Self::Beats,
+        Self::Fingerprint,
+    ];
 }
 
 /// How many fields there are.

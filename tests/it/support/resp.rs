@@ -9,6 +9,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::PATIENCE;
 
@@ -65,6 +68,15 @@ impl Resp {
     /// Sends a command of words in one string.
     pub fn say(&mut self, line: &str) -> Value {
         self.call(&line.split(' ').collect::<Vec<_>>())
+    }
+
+    /// Asks again until the reply has this text in it.
+    pub fn until(&mut self, line: &str, text: &str) {
+        let since = Instant::now();
+        while !self.say(line).text().contains(text) {
+            assert!(since.elapsed() < PATIENCE, "{line}: never {text}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Sends a command, whose reply is read later.
@@ -164,7 +176,12 @@ fn spawn(port: u16, directory: &PathBuf, options: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
-        .args(["--enable-debug-command", "yes"])
+        .args([
+            "--enable-debug-command",
+            "yes",
+            "--repl-diskless-sync-delay",
+            "0",
+        ])
         .args(options)
         .current_dir(directory)
         .stdout(Stdio::piped())

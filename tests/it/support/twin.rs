@@ -76,13 +76,6 @@ fn listen(redis: &Redis) -> Resp {
     hear
 }
 
-/// Asks again until the server says this of its replication.
-fn until(resp: &mut Resp, line: &str) {
-    while !resp.say("INFO replication").text().contains(line) {
-        std::thread::yield_now();
-    }
-}
-
 impl Twin {
     /// A server with nothing in it.
     pub fn new(options: &[&str]) -> Self {
@@ -263,7 +256,7 @@ impl Twin {
             return;
         }
         self.copied().say("REPLICAOF NO ONE");
-        until(&mut self.ask, "connected_slaves:0");
+        self.ask.until("INFO replication", "connected_slaves:0");
         self.oracle.attach(0);
         if let Some(copy) = &mut self.copy {
             copy.cut = Some(self.oracle.snapshot());
