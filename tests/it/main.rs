@@ -22,7 +22,8 @@ mod identity; // who may share what: scopes, credentials, the lookup
 mod keys; // which requests are one entry: path, query, host, scheme
 mod limits; // what is too large or too many, and an app that cannot be reached
 mod log_lives; // random lives of the shared log: its scripts in a real Redis, compared with their oracle
-mod log_scripts; // the scripts of the shared log: what each promises, and servers that are full, read-only, limited
+mod log_scripts; // what each script of the shared log promises
+mod log_servers; // the scripts on servers that are full, read-only, clustered, and under limited users
 mod memory; // what tier 1 may take
 mod passing; // both protocols, every transport, bodies as they stream
 mod races; // fills and writes at the same time

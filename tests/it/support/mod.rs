@@ -6,6 +6,7 @@
 pub mod client;
 pub mod django;
 pub mod line;
+pub mod log;
 pub mod oracle;
 pub mod origin;
 pub mod process;

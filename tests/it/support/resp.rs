@@ -22,7 +22,7 @@ pub enum Value {
     Number(i64),
     Text(String),
     Error(String),
-    List(Vec<Value>),
+    List(Vec<Self>),
 }
 
 /// One connection.
