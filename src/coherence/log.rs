@@ -14,7 +14,8 @@ pub struct Member(pub u64);
 /// How a replica stands when it reads the log.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Mode {
-    /// `S`: its lease has not run out since it was last settled.
+    /// `S`: its lease has not run out since it was last settled. It may still run out before the reply comes, and the call
+    /// may be executed as late as that: then the reply gives no lease, and the next call is `L`.
     Settled,
     /// `U`: it has joined, and does not yet know whether everybody was away before.
     Probation,
