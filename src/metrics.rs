@@ -23,6 +23,9 @@ pub const OTHER: &str = "other";
 const SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
+const REDIS_SECONDS: [f64; 12] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+];
 const QUERIES: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
 /// The kinds of failed exchanges with the app.
 const UPSTREAM_ERRORS: [&str; 9] = [
@@ -58,6 +61,7 @@ pub struct Metrics {
     upstream_errors: IntCounterVec,
     response_bytes: [IntCounter; ENCODINGS.len()],
     families: RouteFamilies,
+    redis: RedisFamilies,
 }
 
 /// What the tiers count.
@@ -94,6 +98,27 @@ pub struct CoherenceMetrics {
     pub unsettled: IntCounter,
     /// Writes under way.
     pub open: IntGauge,
+}
+
+#[derive(Clone, Debug)]
+struct RedisFamilies {
+    up: IntGaugeVec,
+    breaker_open: IntGaugeVec,
+    duration: HistogramVec,
+    errors: IntCounterVec,
+}
+
+/// What one client of Redis counts.
+#[derive(Debug)]
+pub struct RedisMetrics {
+    /// What this client is for: `cache`, `log` or `sessions`.
+    pub used_for: &'static str,
+    /// 1 while there is a connection.
+    pub up: IntGauge,
+    /// 1 while commands are refused because the last ones failed.
+    pub breaker_open: IntGauge,
+    duration: HistogramVec,
+    errors: IntCounterVec,
 }
 
 #[derive(Clone, Debug)]
@@ -168,6 +193,7 @@ impl Metrics {
             upstream_errors,
             response_bytes: ENCODINGS.map(|coding| response_bytes.with_label_values(&[coding])),
             families: RouteFamilies::new(&made)?,
+            redis: RedisFamilies::new(&made)?,
             registry,
         };
         metrics.register_process();
@@ -178,6 +204,19 @@ impl Metrics {
     #[must_use]
     pub fn route(&self, name: &str) -> RouteMetrics {
         RouteMetrics::new(&self.families, name)
+    }
+
+    /// The handles of a client of Redis. There are no series of a client that is not there, so that nobody is alarmed by a
+    /// Redis that was never configured.
+    #[must_use]
+    pub fn redis(&self, used_for: &'static str) -> Arc<RedisMetrics> {
+        Arc::new(RedisMetrics {
+            used_for,
+            up: self.redis.up.with_label_values(&[used_for]),
+            breaker_open: self.redis.breaker_open.with_label_values(&[used_for]),
+            duration: self.redis.duration.clone(),
+            errors: self.redis.errors.clone(),
+        })
     }
 
     /// The counter of one kind of failed exchange; kinds are fixed words.
@@ -284,6 +323,50 @@ impl CoherenceMetrics {
                 "Announced writes under way.",
             )?,
         })
+    }
+}
+
+impl RedisFamilies {
+    fn new(made: &Made<'_>) -> Result<Self, prometheus::Error> {
+        let duration = HistogramOpts::new(
+            "reprise_redis_command_duration_seconds",
+            "Time that commands to Redis took, failed ones included.",
+        );
+        Ok(Self {
+            up: made.gauges(
+                "reprise_redis_up",
+                "1 while there is a connection to Redis, 0 if not.",
+                &["use"],
+            )?,
+            breaker_open: made.gauges(
+                "reprise_redis_breaker_open",
+                "1 while Redis is left alone because it did not answer.",
+                &["use"],
+            )?,
+            duration: made.register(HistogramVec::new(
+                duration.buckets(REDIS_SECONDS.to_vec()),
+                &["use", "command"],
+            )?)?,
+            errors: made.counters(
+                "reprise_redis_errors_total",
+                "Commands to Redis that failed, by kind.",
+                &["use", "kind"],
+            )?,
+        })
+    }
+}
+
+impl RedisMetrics {
+    /// The durations of one command; commands are fixed words.
+    #[must_use]
+    pub fn duration(&self, command: &str) -> Histogram {
+        self.duration.with_label_values(&[self.used_for, command])
+    }
+
+    /// The counter of one kind of failure; kinds are fixed words.
+    #[must_use]
+    pub fn error(&self, kind: &str) -> IntCounter {
+        self.errors.with_label_values(&[self.used_for, kind])
     }
 }
 
