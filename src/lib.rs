@@ -42,6 +42,7 @@ pub mod body;
 pub mod cache;
 pub mod coherence;
 pub mod metrics;
+pub mod redis;
 pub mod server;
 pub mod upstream;
 

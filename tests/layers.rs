@@ -27,6 +27,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cache", &["coherence", "entry", "key", "metrics"]),
     ("coherence", &["entry", "tag"]),
     ("metrics", &["outcome", "policy"]),
+    ("redis", &["metrics"]),
     ("server", &["body"]),
     ("upstream", &["body"]),
     // Request path
