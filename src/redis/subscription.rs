@@ -121,7 +121,7 @@ async fn hear(
         return failure;
     }
     let _ = heard.send(Heard::Reconnected);
-    let mut beat = tokio::time::interval(HEARTBEAT);
+    let mut beat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     loop {
         tokio::select! {
             ended = &mut end => return Failure::of_end(ended),

@@ -28,12 +28,15 @@ mod memory; // what tier 1 may take
 mod passing; // both protocols, every transport, bodies as they stream
 mod races; // fills and writes at the same time
 mod ranges; // parts of an entry
+mod redis; // the handle on Redis: its commands, wherever it is reached
+mod redis_down; // what each kind of failure does to that handle, and how it comes back
 mod regressions; // what went wrong once
 mod reuse; // what a request's own directives and method change
 mod shutdown; // signals, draining, and what may be lost (nothing)
 mod smoke; // the vocabulary itself, and the shortest path
 mod stale; // what is served when it is no longer fresh
 mod storing; // what is stored and what is not
+mod subscriptions; // listening to channels of Redis, and knowing what may have been missed
 mod telling; // headers, metrics and log tell one story, and no secrets
 mod timeouts; // every wait has an end
 mod upgrades; // WebSocket and its like

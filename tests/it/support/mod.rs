@@ -5,19 +5,24 @@
 
 pub mod client;
 pub mod django;
+pub mod handle;
 pub mod line;
+pub mod link;
 pub mod log;
 pub mod oracle;
 pub mod origin;
 pub mod process;
+pub mod redis;
 pub mod resp;
 pub mod sidecar;
 pub mod twin;
 pub mod wire;
 
 pub use client::Reply;
+pub use link::Link;
 pub use origin::{Origin, reply};
 pub use process::{Desk, Process};
+pub use redis::{RedisCluster, RedisServer, Sentinels};
 pub use sidecar::{Plan, Sidecar};
 pub use wire::Wire;
 
