@@ -1,17 +1,20 @@
-//! Identity: who is asking, as a keyed hash.
+//! Identity: who is asking, as a hash.
 //!
 //! A caller is identified by the first present of the configured credentials (`[identity] from`). What leaves this
-//! module is a hash under a key that all replicas share; the credential itself is never stored, logged or put into
+//! module is a hash that all replicas agree on; the credential itself is never stored, logged or put into
 //! a tag. Two hashes are kept, because they answer two questions: [`Caller::user`] names the user for tags and drops
 //! (the first credential alone, or the id that the app told us), [`Caller::key`] keeps entries apart (over every
 //! credential present, so that a request with two of them never meets the entry of a request with one; `Authorization`
 //! counts among them, declared or not).
+//!
+//! The hash is SHA-256, of which 128 bits are kept: nobody can find another credential with the same hash, with a secret
+//! or without. The secret (`REPRISE_IDENTITY_KEY`) only hinders whoever reads what is stored in Redis from guessing weak
+//! credentials; with it or without, replicas that share a Redis agree and need not talk about it.
 
 use std::fmt;
-use std::hash::Hasher;
 
 use http::header::{self, HeaderMap, HeaderName};
-use siphasher::sip128::{Hasher128, SipHasher24};
+use ring::digest::{self, Context, SHA256};
 
 use crate::headers::cookie;
 
@@ -24,13 +27,13 @@ pub enum Credential {
     Cookie(String),
 }
 
-/// A 128-bit keyed hash of who is asking.
+/// A 128-bit hash of who is asking.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Identity([u8; 16]);
 
-/// The key of identity hashes; the same on all replicas, or a drop for a user would miss.
+/// What identity hashes begin with; the same on all replicas, or a drop for a user would miss.
 #[derive(Clone)]
-pub struct IdentityKey([u8; 16]);
+pub struct IdentityKey(Context);
 
 /// A caller with credentials.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,51 +71,116 @@ impl fmt::Debug for IdentityKey {
     }
 }
 
+/// What a hash is of. Part of it, so that no two kinds ever have one in common.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// One credential, as the user's name.
+    User = 1,
+    /// All credentials of a request.
+    All = 2,
+    /// `Authorization` where it is not declared.
+    Undeclared = 3,
+    /// One credential, as what a write with it may end.
+    Credential = 4,
+    /// An id that the app told.
+    Known = 5,
+    /// The key itself.
+    Fingerprint = 6,
+}
+
+/// A hash under way.
+struct Hash(Context);
+
+impl Hash {
+    fn number(&mut self, number: usize) {
+        self.0.update(&(number as u64).to_be_bytes());
+    }
+
+    /// Bytes after their length: no two lists of parts are one text.
+    fn part(&mut self, bytes: &[u8]) {
+        self.number(bytes.len());
+        self.0.update(bytes);
+    }
+
+    fn lowercase(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(32) {
+            let mut lower = [0; 32];
+            let lower = &mut lower[..chunk.len()];
+            lower.copy_from_slice(chunk);
+            lower.make_ascii_lowercase();
+            self.0.update(lower);
+        }
+    }
+
+    fn identity(self) -> Identity {
+        let mut kept = [0; 16];
+        kept.copy_from_slice(&self.0.finish().as_ref()[..16]);
+        Identity(kept)
+    }
+}
+
 impl IdentityKey {
+    /// Hashes without a secret.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self::beginning(0, &[0; 32])
+    }
+
     /// Makes a key of a secret of any length.
     #[must_use]
     pub fn from_secret(secret: &[u8]) -> Self {
-        let mut hasher = SipHasher24::new_with_keys(0x7265_7072_6973_6502, 0);
-        hasher.write(secret);
-        Self(hasher.finish128().as_bytes())
+        Self::beginning(1, digest::digest(&SHA256, secret).as_ref())
+    }
+
+    /// Hashes begin with one whole block of SHA-256: it is worked off here, once, and each hash goes on from a copy.
+    fn beginning(domain: u8, secret: &[u8]) -> Self {
+        let mut block = [0; 64];
+        block[..16].copy_from_slice(b"reprise identity");
+        block[16] = domain;
+        block[32..].copy_from_slice(secret);
+        let mut context = Context::new(&SHA256);
+        context.update(&block);
+        Self(context)
+    }
+
+    /// Names the key without giving it away: replicas with different ones must not share a log of drops.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let hash = self.hash(Kind::Fingerprint).identity();
+        u64::from_be_bytes(std::array::from_fn(|index| hash.0[index]))
     }
 
     /// Who is asking, by the credentials listed; `None` for a caller without any of them.
     #[must_use]
     pub fn identify(&self, headers: &HeaderMap, from: &[Credential]) -> Option<Caller> {
         let mut user = None;
-        let mut all = self.hasher();
+        let mut all = self.hash(Kind::All);
         for (index, credential) in from.iter().enumerate() {
-            let mut one = self.hasher();
+            let mut one = self.hash(Kind::User);
+            one.number(index);
             if !credential.feed(headers, &mut one) {
                 continue;
             }
-            one.write_u8(u8::try_from(index).unwrap_or(u8::MAX));
-            let one = Identity(one.finish128().as_bytes());
-            all.write(&one.0);
+            let one = one.identity();
+            all.part(&one.0);
             if let Credential::Cookie(name) = credential {
                 // Software disagrees on which of two cookies with one name counts; together they are told apart.
                 cookie::cookies(headers)
                     .filter(|(known, _)| known == name)
-                    .for_each(|(_, value)| {
-                        all.write_usize(value.len());
-                        all.write(value.as_bytes());
-                    });
+                    .for_each(|(_, value)| all.part(value.as_bytes()));
             }
             user.get_or_insert(one);
         }
         let user = user?;
         // A declared credential does not vouch for an undeclared one beside it: the app may go by either.
-        let mut other = self.hasher();
+        let mut other = self.hash(Kind::Undeclared);
         if !from.contains(&Credential::Header(header::AUTHORIZATION))
             && feed_field(&header::AUTHORIZATION, headers, &mut other)
         {
-            all.write(&other.finish128().as_bytes());
+            all.part(&other.identity().0);
         }
-        Some(Caller {
-            user,
-            key: Identity(all.finish128().as_bytes()),
-        })
+        let key = all.identity();
+        Some(Caller { user, key })
     }
 
     /// Each credential of a request by itself, of the kinds listed: what a write with it may end.
@@ -120,19 +188,19 @@ impl IdentityKey {
     pub fn credentials(&self, headers: &HeaderMap, from: &[Credential]) -> Vec<Identity> {
         let mut found = Vec::new();
         for (index, credential) in from.iter().enumerate() {
-            let mut take = |feed: &dyn Fn(&mut SipHasher24) -> bool| {
-                let mut one = self.hasher();
+            let mut take = |feed: &dyn Fn(&mut Hash) -> bool| {
+                let mut one = self.hash(Kind::Credential);
+                one.number(index);
                 if feed(&mut one) {
-                    one.write_usize(index);
-                    found.push(Identity(one.finish128().as_bytes()));
+                    found.push(one.identity());
                 }
             };
             match credential {
-                Credential::Header(name) => take(&|hasher| feed_field(name, headers, hasher)),
+                Credential::Header(name) => take(&|hash| feed_field(name, headers, hash)),
                 Credential::Cookie(name) => {
                     for (_, value) in cookie::cookies(headers).filter(|(known, _)| known == name) {
-                        take(&|hasher| {
-                            hasher.write(value.as_bytes());
+                        take(&|hash| {
+                            hash.part(value.as_bytes());
                             !value.is_empty()
                         });
                     }
@@ -145,26 +213,27 @@ impl IdentityKey {
     /// The caller whom the app knows by this id, whatever credential he came with.
     #[must_use]
     pub fn known(&self, id: &str) -> Caller {
-        let mut hasher = self.hasher();
-        hasher.write(b"id:");
-        hasher.write(id.as_bytes());
-        let identity = Identity(hasher.finish128().as_bytes());
+        let mut hash = self.hash(Kind::Known);
+        hash.part(id.as_bytes());
+        let identity = hash.identity();
         Caller {
             user: identity,
             key: identity,
         }
     }
 
-    fn hasher(&self) -> SipHasher24 {
-        SipHasher24::new_with_key(&self.0)
+    fn hash(&self, kind: Kind) -> Hash {
+        let mut context = self.0.clone();
+        context.update(&[kind as u8]);
+        Hash(context)
     }
 }
 
 impl Credential {
     /// Feeds the credential's value to a hash; whether there was one.
-    fn feed(&self, headers: &HeaderMap, hasher: &mut SipHasher24) -> bool {
+    fn feed(&self, headers: &HeaderMap, hash: &mut Hash) -> bool {
         match self {
-            Self::Header(name) => feed_field(name, headers, hasher),
+            Self::Header(name) => feed_field(name, headers, hash),
             // Of several, the last one that says something: an app that reads the first of `s=x; s=` knows the caller,
             // and its answer must not be everybody's.
             Self::Cookie(name) => match cookie::cookies(headers)
@@ -172,7 +241,7 @@ impl Credential {
                 .last()
             {
                 Some((_, value)) => {
-                    hasher.write(value.as_bytes());
+                    hash.part(value.as_bytes());
                     true
                 }
                 None => false,
@@ -183,7 +252,7 @@ impl Credential {
 
 /// Feeds a field to a hash. `Authorization` has many spellings of one credential (RFC 9110 §11.4: the scheme is
 /// case-insensitive, blanks may be several), and each must give the same user, or a drop would miss.
-fn feed_field(name: &HeaderName, headers: &HeaderMap, hasher: &mut SipHasher24) -> bool {
+fn feed_field(name: &HeaderName, headers: &HeaderMap, hash: &mut Hash) -> bool {
     let mut any = false;
     for value in headers.get_all(name) {
         let value = value.as_bytes().trim_ascii();
@@ -191,17 +260,18 @@ fn feed_field(name: &HeaderName, headers: &HeaderMap, hasher: &mut SipHasher24) 
             continue;
         }
         any = true;
-        hasher.write_u8(0);
-        match value
+        let blank = value
             .iter()
-            .position(|byte| *byte == b' ' || *byte == b'\t')
-        {
+            .position(|byte| *byte == b' ' || *byte == b'\t');
+        match blank {
             Some(end) if *name == header::AUTHORIZATION => {
-                hasher.write(&value[..end].to_ascii_lowercase());
-                hasher.write_u8(b' ');
-                hasher.write(value[end..].trim_ascii_start());
+                let (scheme, rest) = (&value[..end], value[end..].trim_ascii_start());
+                hash.number(scheme.len() + 1 + rest.len());
+                hash.lowercase(scheme);
+                hash.0.update(b" ");
+                hash.0.update(rest);
             }
-            Some(_) | None => hasher.write(value),
+            Some(_) | None => hash.part(value),
         }
     }
     any
@@ -250,6 +320,52 @@ mod tests {
         assert_eq!(both.user, token.user);
         assert_ne!(both.key, token.key);
         assert_ne!(session.user, token.user);
+    }
+
+    #[test]
+    fn a_hash_is_the_same_in_every_process_and_another_under_a_secret() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::AUTHORIZATION,
+            "Token abc".parse().expect("a field value"),
+        );
+        let from = [Credential::Header(header::AUTHORIZATION)];
+        let user = |key: &IdentityKey| {
+            let caller = key.identify(&headers, &from).expect("a caller");
+            caller.user.to_hex()
+        };
+        // Worked out by another program: the block, the kind, the index, the length, the value.
+        assert_eq!(
+            user(&IdentityKey::plain()),
+            "016837cf87006a7b20f976a82dff05f5"
+        );
+        let secret = IdentityKey::from_secret(b"pepper");
+        assert_eq!(user(&secret), "629cf921d2639a832096f3b848887598");
+        let prints = [
+            IdentityKey::plain().fingerprint(),
+            secret.fingerprint(),
+            IdentityKey::from_secret(b"").fingerprint(),
+        ];
+        assert_eq!(prints[0], IdentityKey::plain().fingerprint());
+        assert!(prints[0] != prints[1] && prints[1] != prints[2] && prints[2] != prints[0]);
+    }
+
+    #[test]
+    fn one_value_has_another_hash_in_every_place() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-one", "v".parse().expect("a field value"));
+        headers.insert("x-two", "v".parse().expect("a field value"));
+        headers.insert(header::COOKIE, "c=v".parse().expect("a field value"));
+        let one = Credential::Header(HeaderName::from_static("x-one"));
+        let two = Credential::Header(HeaderName::from_static("x-two"));
+        let cookie = Credential::Cookie("c".into());
+        let key = IdentityKey::plain();
+        let mut all = key.credentials(&headers, &[one.clone(), two, cookie]);
+        let caller = key.identify(&headers, &[one]).expect("a caller");
+        all.extend([caller.user, caller.key, key.known("v").user]);
+        for (index, hash) in all.iter().enumerate() {
+            assert!(!all[index + 1..].contains(hash), "{index}");
+        }
     }
 
     #[test]

@@ -308,10 +308,7 @@ fn live(config: Config, metrics: &Metrics) -> Result<Live, Error> {
     let routes = routes
         .map(|route| RouteContext::new(&route.name, route.policy.clone(), mode, metrics))
         .collect();
-    let key = match config.identity.key {
-        Some(key) => key,
-        None => IdentityKey::from_secret(&random::<32>()?),
-    };
+    let key = config.identity.key.unwrap_or_else(IdentityKey::plain);
     Ok(Live {
         routes,
         other: RouteContext::other(config.rules.defaults().clone(), metrics),
