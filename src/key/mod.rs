@@ -25,6 +25,10 @@ use smallvec::SmallVec;
 use crate::headers::{self, cookie};
 use crate::identity::{Credential, Identity};
 
+mod digest;
+
+pub use digest::Digest;
+
 /// Changes whenever the encoding does: an old key then never equals a new one.
 const ENCODING: u8 = 1;
 
