@@ -3,7 +3,7 @@
 //! A [`Table`] is built once from the configuration and never changes. For a read it finds the first `[[route]]`
 //! whose pattern matches; for a write, every `[[write]]` that does. It also turns what a rule says in names into
 //! the tags that entries and drops carry: [`Table::entry_tags`] and [`Table::drop_item`] are the two sides of one
-//! convention and must change together.
+//! convention and must change together, and [`Table::digest`] with them.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,6 +14,8 @@ use crate::capture::{self, Source, Values};
 use crate::pattern::{Captures, Pattern, Segment, decode, segments_of};
 use crate::policy::{Policy, Unlisted};
 use crate::tag::{self, Kind, Names, Tag, Tags, Template};
+
+mod digest;
 
 /// How many leading segments of a path have a tag of their own for "everything below".
 const MAX_DEPTH: usize = 8;
