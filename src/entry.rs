@@ -180,7 +180,90 @@ pub struct Material {
     pub digest: u128,
 }
 
+/// Whose the validator is that an entry's fields carry. The numbers are written down (`cache::wire`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TagBy {
+    /// There is none; what the field says, if anything, names nothing.
+    Nobody = 0,
+    /// Made here, of the body: the app does not know it.
+    Proxy = 1,
+    /// The app's own.
+    App = 2,
+}
+
+/// An entry as it was written down, to be made again.
+#[derive(Debug)]
+pub struct Record {
+    /// The full primary key.
+    pub key: Box<[u8]>,
+    /// What else selected it.
+    pub variant: Variant,
+    /// The status.
+    pub status: StatusCode,
+    /// The fields, as the entry had them.
+    pub headers: HeaderMap,
+    /// The canonical body.
+    pub body: Bytes,
+    /// Whose the `ETag` among the fields is.
+    pub tag_by: TagBy,
+    /// When the exchange took place.
+    pub times: Times,
+    /// Whether `Date` says no more than when it was received.
+    pub undated: bool,
+    /// What `Age` had said.
+    pub age: Duration,
+    /// What makes it usable.
+    pub certificate: Certificate,
+    /// Where in 0..1 its jitter falls.
+    pub jitter: f64,
+}
+
 impl Entry {
+    /// Makes an entry again: one that behaves as the one that was written down. `None` when the fields have no validator
+    /// although somebody's was in them.
+    #[must_use]
+    pub fn restored(record: Record) -> Option<Self> {
+        let mut facts = Facts::of(&record.headers, record.times.received);
+        facts.age = record.age;
+        if record.undated {
+            facts.date = record.times.received;
+        }
+        let etag = match record.tag_by {
+            TagBy::Nobody => None,
+            TagBy::Proxy | TagBy::App => Some(validator::etag(&record.headers)?),
+        };
+        facts.etag = etag.clone().filter(|_| record.tag_by == TagBy::App);
+        Some(Self {
+            key: record.key,
+            variant: record.variant,
+            status: record.status,
+            headers: record.headers,
+            body: record.body,
+            etag,
+            times: record.times,
+            facts,
+            certificate: record.certificate,
+            jitter: record.jitter,
+            encoded: [OnceLock::new(), OnceLock::new(), OnceLock::new()],
+        })
+    }
+
+    /// Whose the validator is.
+    #[must_use]
+    pub const fn tag_by(&self) -> TagBy {
+        match (&self.facts.etag, &self.etag) {
+            (_, None) => TagBy::Nobody,
+            (None, Some(_)) => TagBy::Proxy,
+            (Some(_), Some(_)) => TagBy::App,
+        }
+    }
+
+    /// Whether its date is when it was received: the app gave none, or that one.
+    #[must_use]
+    pub fn is_undated(&self) -> bool {
+        self.facts.date == self.times.received
+    }
+
     /// Makes an entry.
     #[must_use]
     pub fn new(material: Material) -> Self {

@@ -24,7 +24,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("route", &["capture", "pattern", "policy", "tag"]),
     // Owners
     ("body", &[]),
-    ("cache", &["coherence", "entry", "key", "metrics"]),
+    ("cache", &["coherence", "entry", "key", "metrics", "tag"]),
     ("coherence", &["entry", "tag"]),
     ("metrics", &["outcome", "policy"]),
     ("redis", &["metrics"]),
