@@ -43,12 +43,17 @@ const UPSTREAM_ERRORS: [&str; 9] = [
 const ENCODINGS: [&str; 4] = ["identity", "gzip", "br", "zstd"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Why a value of the shared tier is of no use, in the order of their index (`cache::wire::Miss`).
+pub const REJECTIONS: [&str; 4] = ["version", "checksum", "foreign", "malformed"];
+
 /// Every metric, and the registry they are exported from.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
     /// The tiers.
     pub cache: Arc<CacheMetrics>,
+    /// The shared tier.
+    pub remote: Arc<RemoteMetrics>,
     /// Writes and drops.
     pub coherence: Arc<CoherenceMetrics>,
     /// Requests under way.
@@ -83,6 +88,27 @@ pub struct CacheMetrics {
     pub size_bytes: IntGauge,
     /// The bytes there may be.
     pub max_size_bytes: IntGauge,
+}
+
+/// What the shared tier counts.
+#[derive(Debug)]
+pub struct RemoteMetrics {
+    /// Look-ups that found an entry.
+    pub hits: IntCounter,
+    /// Look-ups that did not.
+    pub misses: IntCounter,
+    /// Look-ups that came to nothing because Redis did not answer.
+    pub errors: IntCounter,
+    /// Values that were of no use, by [`REJECTIONS`].
+    pub rejected: [IntCounter; REJECTIONS.len()],
+    /// Entries stored.
+    pub stored: IntCounter,
+    /// Entries that Redis did not take, or did not say so in time.
+    pub failed: IntCounter,
+    /// Entries too large to store.
+    pub too_large: IntCounter,
+    /// Entries not stored because too many others were being stored.
+    pub busy: IntCounter,
 }
 
 /// What writes count.
@@ -169,13 +195,19 @@ impl Metrics {
         for kind in UPSTREAM_ERRORS {
             upstream_errors.with_label_values(&[kind]);
         }
+        let lookups = made.counters(
+            "reprise_cache_lookups_total",
+            "Lookups by tier and what they found.",
+            &["tier", "outcome"],
+        )?;
         let response_bytes = made.counters(
             "reprise_response_bytes_total",
             "Body bytes sent from the cache, by content coding.",
             &["encoding"],
         )?;
         let metrics = Self {
-            cache: Arc::new(CacheMetrics::new(&made)?),
+            cache: Arc::new(CacheMetrics::new(&made, &lookups)?),
+            remote: Arc::new(RemoteMetrics::new(&made, &lookups)?),
             coherence: Arc::new(CoherenceMetrics::new(&made)?),
             in_flight: made.gauge(
                 "reprise_http_requests_in_flight",
@@ -265,12 +297,7 @@ impl Metrics {
 }
 
 impl CacheMetrics {
-    fn new(made: &Made<'_>) -> Result<Self, prometheus::Error> {
-        let lookups = made.counters(
-            "reprise_cache_lookups_total",
-            "Lookups by tier and what they found.",
-            &["tier", "outcome"],
-        )?;
+    fn new(made: &Made<'_>, lookups: &IntCounterVec) -> Result<Self, prometheus::Error> {
         let evictions = made.counters(
             "reprise_cache_evictions_total",
             "Keys that memory let go, by cause.",
@@ -296,6 +323,33 @@ impl CacheMetrics {
                 "reprise_cache_max_size_bytes",
                 "Bytes that stored keys may take.",
             )?,
+        })
+    }
+}
+
+impl RemoteMetrics {
+    fn new(made: &Made<'_>, lookups: &IntCounterVec) -> Result<Self, prometheus::Error> {
+        let rejected = made.counters(
+            "reprise_redis_rejected_values_total",
+            "Values of the shared tier that were of no use, by reason.",
+            &["reason"],
+        )?;
+        let stores = made.counters(
+            "reprise_redis_stores_total",
+            "Entries to be stored in the shared tier, by what became of them.",
+            &["outcome"],
+        )?;
+        let looked = |outcome: &str| lookups.with_label_values(&["redis", outcome]);
+        let stored = |outcome: &str| stores.with_label_values(&[outcome]);
+        Ok(Self {
+            hits: looked("hit"),
+            misses: looked("miss"),
+            errors: looked("error"),
+            rejected: REJECTIONS.map(|reason| rejected.with_label_values(&[reason])),
+            stored: stored("stored"),
+            failed: stored("failed"),
+            too_large: stored("too_large"),
+            busy: stored("busy"),
         })
     }
 }

@@ -24,7 +24,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("route", &["capture", "pattern", "policy", "tag"]),
     // Owners
     ("body", &[]),
-    ("cache", &["coherence", "entry", "key", "metrics", "tag"]),
+    (
+        "cache",
+        &["coherence", "entry", "key", "metrics", "redis", "tag"],
+    ),
     ("coherence", &["entry", "tag"]),
     ("metrics", &["outcome", "policy"]),
     ("redis", &["metrics"]),

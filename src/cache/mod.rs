@@ -15,6 +15,7 @@ use crate::key::{Key, VariantRules};
 use crate::metrics::CacheMetrics;
 
 pub mod memory;
+pub mod remote;
 pub mod wire;
 
 use memory::{Eviction, Memory};

@@ -176,10 +176,7 @@ pub fn encode(entry: &Entry, compress_over: usize) -> Option<Bytes> {
 
 /// Writes a signpost: the answers to this key vary by these fields.
 #[must_use]
-pub fn signpost<'n>(
-    key: &[u8],
-    names: impl ExactSizeIterator<Item = &'n HeaderName>,
-) -> Option<Bytes> {
+pub fn signpost(key: &[u8], names: &[HeaderName]) -> Option<Bytes> {
     let mut writer = begin(SIGNPOST, 0, 256);
     writer.long(key)?;
     writer.count(names.len())?;

@@ -178,7 +178,7 @@ fn a_body_is_compressed_where_that_helps() {
 #[test]
 fn what_is_not_this_keys_is_a_miss_with_its_reason() {
     let entry = encode(&plain(), 1024).expect("short enough");
-    let post = signpost(KEY, [header::ACCEPT].iter()).expect("short enough");
+    let post = signpost(KEY, &[header::ACCEPT]).expect("short enough");
     for value in [entry, post] {
         let mut newer = value.to_vec();
         newer[4] = 2;
@@ -227,6 +227,12 @@ fn no_body_is_larger_than_what_is_allowed_or_declared() {
 }
 
 #[test]
+fn every_reason_has_its_counter() {
+    assert_eq!(Miss::ALL.map(Miss::as_str), crate::metrics::REJECTIONS);
+    assert_eq!(Miss::ALL.map(Miss::index), [0, 1, 2, 3]);
+}
+
+#[test]
 fn what_is_too_long_to_be_written_is_not_written() {
     let mut entry = plain();
     entry.certificate = certificate(&vec![1; 65_536]);
@@ -241,7 +247,7 @@ fn a_part_of_a_value_is_none_and_neither_is_a_damaged_one() {
     for value in [
         encode(&plain(), 1024).expect("short enough"),
         encode(&made(StatusCode::OK, headers(&[]), long), 1024).expect("short enough"),
-        signpost(KEY, [header::ACCEPT].iter()).expect("short enough"),
+        signpost(KEY, &[header::ACCEPT]).expect("short enough"),
     ] {
         for length in 0..value.len() {
             assert!(decode(&value.slice(..length), KEY, 1 << 20).is_err());
@@ -262,7 +268,7 @@ fn a_part_of_a_value_is_none_and_neither_is_a_damaged_one() {
 #[test]
 fn a_signpost_is_read_as_it_was_written() {
     let names = [header::ACCEPT, "x-tenant".parse().expect("a name")];
-    let value = signpost(KEY, names.iter()).expect("short enough");
+    let value = signpost(KEY, &names).expect("short enough");
     match decode(&value, KEY, 0) {
         Ok(Value::Signpost(read)) => assert_eq!(read, names),
         other => panic!("{other:?}"),
