@@ -38,6 +38,7 @@ mod stale; // what is served when it is no longer fresh
 mod storing; // what is stored and what is not
 mod subscriptions; // listening to channels of Redis, and knowing what may have been missed
 mod telling; // headers, metrics and log tell one story, and no secrets
+mod tier2_store; // the shared tier by itself: stored by one replica, found by another
 mod timeouts; // every wait has an end
 mod upgrades; // WebSocket and its like
 mod validation; // asking the app whether an entry still holds
