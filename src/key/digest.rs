@@ -20,6 +20,7 @@ pub struct Digest([u8; 16]);
 enum Kind {
     Primary = 1,
     Variant = 2,
+    Secret = 3,
 }
 
 impl Digest {
@@ -41,6 +42,16 @@ impl Digest {
         kept.copy_from_slice(&context.finish().as_ref()[..16]);
         Self(kept)
     }
+}
+
+/// What is kept of a value that others must not read: nothing of nothing, else its digest.
+pub(super) fn hidden(value: &[u8]) -> Vec<u8> {
+    if value.is_empty() {
+        return Vec::new();
+    }
+    let mut context = Digest::begin(Kind::Secret);
+    context.update(value);
+    Digest::end(context).0.to_vec()
 }
 
 impl fmt::Display for Digest {

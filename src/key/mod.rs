@@ -346,7 +346,8 @@ pub struct VariantRules<'a> {
     pub cookies_covered: bool,
 }
 
-/// The request fields that selected an answer, each with its normalised value.
+/// The request fields that selected an answer, each with its normalised value, or a hash of it where it may be a
+/// credential.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Variant(Box<[(HeaderName, Box<[u8]>)]>);
 
@@ -407,11 +408,25 @@ impl VariantRules<'_> {
         *name != header::ACCEPT_ENCODING && !self.ignore.contains(name) && !covered
     }
 
-    /// A field's value in the spelling that is compared. An absent field and an empty one differ.
+    /// A field's value in the spelling that is compared. An absent field and an empty one differ. Of what may be a
+    /// credential it is a hash: variants are written down where others can read them.
     fn value(&self, name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
         if *name == header::COOKIE {
-            return self.cookie_value(request);
+            return digest::hidden(&self.cookie_value(request));
         }
+        let value = self.plain_value(name, request);
+        let secret = *name == header::AUTHORIZATION
+            || self
+                .credentials
+                .iter()
+                .any(|known| matches!(known, Credential::Header(header) if header == name));
+        if secret {
+            return digest::hidden(&value);
+        }
+        value
+    }
+
+    fn plain_value(&self, name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
         let insensitive = matches!(
             *name,
             header::ACCEPT | header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET | header::HOST
@@ -728,6 +743,34 @@ mod tests {
                 "{name}: {one:?} and {other:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_variant_holds_no_credential() {
+        let token = HeaderName::from_static("x-token");
+        let declared = [Credential::Header(token.clone())];
+        let rules = VariantRules {
+            ignore: &[],
+            always: &[],
+            cookies: &Cookies::All,
+            credentials: &declared,
+            covered: false,
+            cookies_covered: false,
+        };
+        let names = [header::COOKIE, header::AUTHORIZATION, token];
+        let asked = request(&[
+            ("cookie", "s=secret"),
+            ("authorization", "secret"),
+            ("x-token", "secret"),
+        ]);
+        let variant = Variant::of(&names, &asked, &rules);
+        assert!(variant.matches(&asked, &rules));
+        for (name, value) in variant.fields() {
+            assert_eq!(value.len(), 16, "{name}");
+            assert!(!value.windows(6).any(|part| part == b"secret"), "{name}");
+        }
+        let nobody = Variant::of(&names, &HeaderMap::new(), &rules);
+        assert!(nobody.fields().all(|(_, value)| value.is_empty()));
     }
 
     #[test]
