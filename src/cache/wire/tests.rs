@@ -171,6 +171,11 @@ fn a_body_is_compressed_where_that_helps() {
         let entry = made(StatusCode::OK, headers(&[]), body);
         let value = encode(&entry, over).expect("short enough");
         assert_eq!(value.len() < length / 2, smaller, "{length} over {over}");
+        assert_eq!(
+            value[SUMMED + 1] & ZSTD != 0,
+            smaller,
+            "what does not help is undone"
+        );
         assert_eq!(seen(&read(&value).expect("an entry")), seen(&entry));
     }
 }
