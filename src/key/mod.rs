@@ -147,6 +147,55 @@ impl Key {
     }
 }
 
+/// What a key was made for, as it can be read back from its bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Target<'a> {
+    /// The host, in small letters.
+    pub host: &'a str,
+    /// The normalised path.
+    pub path: &'a str,
+    /// The normalised query, without the parameters that are no part of keys; empty when there is none.
+    pub query: &'a str,
+}
+
+/// Reads what a full key was made for; `None` when these bytes are no key of this encoding.
+#[must_use]
+pub fn target_of(key: &[u8]) -> Option<Target<'_>> {
+    fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (text, after) = after.split_at_checked(length)?;
+        *rest = after;
+        std::str::from_utf8(text).ok()
+    }
+    let [ENCODING, 0 | 1, rest @ ..] = key else {
+        return None;
+    };
+    let mut rest = rest;
+    let target = Target {
+        host: part(&mut rest)?,
+        path: part(&mut rest)?,
+        query: part(&mut rest)?,
+    };
+    // What is left is an identity, or nothing.
+    matches!(rest.len(), 0 | 16).then_some(target)
+}
+
+/// A query as keys hold it: in order, and without the parameters that are no part of them.
+#[must_use]
+pub fn normalise_query(query: &str, rules: &QueryRules) -> String {
+    let mut bytes = SmallVec::new();
+    push_query(&mut bytes, query, rules);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A piece of a path or query in the spelling that keys have: escapes of unreserved characters decoded, the others with
+/// capitals.
+#[must_use]
+pub fn spelling(text: &str) -> Cow<'_, str> {
+    unescape(text)
+}
+
 /// Appends a part after its length.
 fn push_part(bytes: &mut SmallVec<[u8; 224]>, write: impl FnOnce(&mut SmallVec<[u8; 224]>)) {
     let at = bytes.len();
@@ -800,6 +849,39 @@ mod tests {
                 (host.clone(), path.clone(), query)
             };
             prop_assert_eq!(make(&one) == make(&other), clean(&one) == clean(&other));
+        }
+
+        #[test]
+        fn a_key_tells_what_it_was_made_for(
+            host in "[a-z.]{0,9}",
+            path in "/[a-z/é]{0,9}",
+            query in "[a-z=&]{0,9}",
+            secure: bool,
+            known: bool,
+        ) {
+            let rules = QueryRules::default();
+            let key = IdentityKey::from_secret(b"k");
+            let mut headers = HeaderMap::new();
+            headers.insert("x-user", http::HeaderValue::from_static("anna"));
+            let from = [Credential::Header(HeaderName::from_static("x-user"))];
+            let caller = key.identify(&headers, &from).expect("a caller");
+            let identity = known.then_some(&caller.key);
+            let parts = Parts { host: &host.to_uppercase(), secure, path: &path, query: Some(&query), identity };
+            let made = KeyHasher::new([1; 16]).key(&parts, &rules);
+            let query = normalise_query(&query, &rules);
+            let expected = Target { host: &host, path: &path, query: &query };
+            prop_assert_eq!(target_of(made.as_bytes()), Some(expected));
+        }
+
+        #[test]
+        fn what_is_no_key_tells_nothing_and_breaks_nothing(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let mut cut = KeyHasher::new([1; 16]).key(
+                &Parts { host: "h", secure: false, path: "/p", query: None, identity: None },
+                &QueryRules::default(),
+            ).as_bytes().to_vec();
+            cut.pop();
+            prop_assert_eq!(target_of(&cut), None);
+            let _ = target_of(&bytes);
         }
 
         #[test]
