@@ -25,6 +25,7 @@
 // Vocabulary: what things are. No I/O, no clock, no locks, no async.
 pub mod capture;
 pub mod entry;
+pub mod glob;
 pub mod headers;
 pub mod identity;
 pub mod key;

@@ -12,6 +12,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // Vocabulary
     ("capture", &[]),
     ("entry", &["headers", "key", "tag"]),
+    ("glob", &[]),
     ("headers", &[]),
     ("identity", &["headers"]),
     ("key", &["headers", "identity"]),
@@ -113,7 +114,7 @@ const TABLE: &[(&str, &[&str])] = &[
 /// What the vocabulary, the rules and `respond` must do without.
 const IMPURE: &[&str] = &["tokio", "hyper", "hyper_util", "moka", "fred", "rustls"];
 const PURE: &[&str] = &[
-    "capture", "entry", "headers", "identity", "key", "pattern", "tag", "units", "outcome",
+    "capture", "entry", "glob", "headers", "identity", "key", "pattern", "tag", "units", "outcome",
     "policy", "route",
 ];
 
