@@ -74,18 +74,32 @@ impl Standing {
         self.lifetime > self.age
     }
 
+    /// How it stands if it has been softened: its lifetime is over, and its windows are open from now on. Those that its
+    /// lifetime has left open stay as long as they would have.
+    #[must_use]
+    pub fn softened(self, softened: bool) -> Self {
+        let lifetime = if softened {
+            self.lifetime.min(self.age)
+        } else {
+            self.lifetime
+        };
+        Self { lifetime, ..self }
+    }
+
     fn within(&self, window: Duration) -> bool {
         self.lifetime + window > self.age
     }
 }
 
-/// Judges the entry found for a request, or its absence.
+/// Judges the entry found for a request, or its absence. `softened` says that the entry was purged softly: it is stale
+/// from then on, whatever is left of its lifetime.
 #[must_use]
 pub fn judge(
     entry: Option<&Entry>,
     request: &HeaderMap,
     policy: &Policy,
     now: SystemTime,
+    softened: bool,
 ) -> Verdict {
     let honor = policy.client_directives == ClientDirectives::Honor;
     let asked = if honor {
@@ -100,7 +114,7 @@ pub fn judge(
             Verdict::Miss
         };
     };
-    let standing = Standing::of(entry, policy, now);
+    let standing = Standing::of(entry, policy, now).softened(softened);
     let verdict = verdict(entry, &standing, &asked, policy);
     match verdict {
         Verdict::Revalidate { .. } if asked.only_if_cached => Verdict::OnlyIfCached,
@@ -279,10 +293,77 @@ mod tests {
             }
             let now = START + Duration::from_secs(age);
             assert_eq!(
-                judge(Some(&entry(said)), &request, policy, now),
+                judge(Some(&entry(said)), &request, policy, now, false),
                 expected,
                 "{said} / {asked} at {age}"
             );
+        }
+    }
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
+    fn a_softened_entry_is_stale_from_now_on() {
+        let plain = Policy::default();
+        let honor = Policy {
+            client_directives: ClientDirectives::Honor,
+            ..Policy::default()
+        };
+        let updating = Policy {
+            stale_while_revalidate: Duration::from_secs(10),
+            ..Policy::default()
+        };
+        let failing = Policy {
+            stale_if_error: Duration::from_secs(30),
+            ..Policy::default()
+        };
+        let ask = Verdict::Revalidate { if_error: false };
+        let ask_or_stale = Verdict::Revalidate { if_error: true };
+        for (said, policy, asked, age, expected) in [
+            ("max-age=100", &plain, "", 0, ask),
+            ("max-age=100", &plain, "", 50, ask),
+            (
+                "max-age=100",
+                &updating,
+                "",
+                50,
+                Verdict::StaleWhileRevalidate,
+            ),
+            (
+                "max-age=100",
+                &updating,
+                "",
+                105,
+                Verdict::StaleWhileRevalidate,
+            ),
+            ("max-age=100", &updating, "", 110, ask),
+            ("max-age=100", &failing, "", 50, ask_or_stale),
+            ("max-age=100", &failing, "", 130, ask),
+            ("max-age=100, must-revalidate", &updating, "", 50, ask),
+            ("max-age=100, must-revalidate", &failing, "", 50, ask),
+            ("s-maxage=100", &updating, "", 50, ask),
+            ("max-age=100", &honor, "max-stale", 50, Verdict::Stale),
+            ("max-age=100", &honor, "min-fresh=1", 50, ask),
+            (
+                "max-age=100",
+                &honor,
+                "only-if-cached",
+                50,
+                Verdict::OnlyIfCached,
+            ),
+        ] {
+            let mut request = HeaderMap::new();
+            if !asked.is_empty() {
+                request.insert("cache-control", HeaderValue::from_static(asked));
+            }
+            let now = START + Duration::from_secs(age);
+            let entry = entry(said);
+            assert_eq!(
+                judge(Some(&entry), &request, policy, now, true),
+                expected,
+                "{said} / {asked} at {age}"
+            );
+            let standing = Standing::of(&entry, policy, now).softened(true);
+            assert!(standing.ttl() <= 0, "{said} at {age}");
         }
     }
 
@@ -294,9 +375,12 @@ mod tests {
             client_directives: ClientDirectives::Honor,
             ..Policy::default()
         };
-        assert_eq!(judge(None, &request, &honor, START), Verdict::OnlyIfCached);
         assert_eq!(
-            judge(None, &request, &Policy::default(), START),
+            judge(None, &request, &honor, START, false),
+            Verdict::OnlyIfCached
+        );
+        assert_eq!(
+            judge(None, &request, &Policy::default(), START, false),
             Verdict::Miss
         );
     }

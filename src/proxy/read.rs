@@ -74,7 +74,7 @@ impl Proxy {
         };
         let (entry, forward) = self.look(&reading);
         let policy = &reading.target.route.policy;
-        let verdict = reuse::judge(entry.as_deref(), &head.headers, policy, now);
+        let verdict = reuse::judge(entry.as_deref(), &head.headers, policy, now, false);
         match (verdict, entry) {
             (Verdict::Fresh { refresh: false }, Some(entry)) if reading.is_made(&entry) => {
                 Ok(reading.hit(&entry, Outcome::hit, "memory"))
