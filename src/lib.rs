@@ -36,6 +36,7 @@ pub mod units;
 // Rules: RFC 9111 and the configuration's rules, as pure functions.
 pub mod outcome;
 pub mod policy;
+pub mod purge;
 pub mod route;
 
 // Owners: each holds some state or some sockets behind one handle.

@@ -22,6 +22,10 @@ const TABLE: &[(&str, &[&str])] = &[
     // Rules
     ("outcome", &["key", "policy"]),
     ("policy", &["entry", "headers", "key"]),
+    (
+        "purge",
+        &["glob", "key", "pattern", "route", "tag", "units"],
+    ),
     ("route", &["capture", "pattern", "policy", "tag"]),
     // Owners
     ("body", &[]),
@@ -70,6 +74,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "outcome",
             "pattern",
             "policy",
+            "purge",
             "respond",
             "route",
             "server",
@@ -115,7 +120,7 @@ const TABLE: &[(&str, &[&str])] = &[
 const IMPURE: &[&str] = &["tokio", "hyper", "hyper_util", "moka", "fred", "rustls"];
 const PURE: &[&str] = &[
     "capture", "entry", "glob", "headers", "identity", "key", "pattern", "tag", "units", "outcome",
-    "policy", "route",
+    "policy", "purge", "route",
 ];
 
 #[test]

@@ -14,9 +14,11 @@ use crate::body::Body;
 use crate::entry::Entry;
 use crate::fill::stream::Reader;
 use crate::fill::{Filled, News, Order, Streaming};
+use crate::key;
 use crate::outcome::{Bypass, Forward, Outcome, Result as Happened};
 use crate::policy::storing::Unstorable;
 use crate::policy::validation;
+use crate::purge;
 
 impl Proxy {
     /// Asks the app. `prior` is the stale entry to ask about; `fallback` answers if the app fails.
@@ -198,6 +200,9 @@ pub(super) fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<
         seen.live
             .table
             .entry_tags(route, target.path, &target.captures, user.as_deref())?;
+    if let Some(asked) = key::target_of(key.as_bytes()) {
+        tags.push(purge::url_tag(asked.path, asked.query));
+    }
     if let Some(certificate) = &identified {
         tags.extend(certificate.tags.iter().copied());
     }

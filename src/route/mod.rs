@@ -273,6 +273,33 @@ impl Table {
         }
     }
 
+    /// Adds a path pattern that stands in no rule. Where it has wildcards or captures and no rule's pattern reaches the
+    /// same paths, entries have no tag for it: then everything below its first wildcard goes.
+    pub fn drop_pattern(&self, pattern: &Pattern, drops: &mut Drops) {
+        let Some(own) = Shape::of(pattern) else {
+            return drop_path(pattern, &Values::default(), drops);
+        };
+        // Any one segment is any one segment, whether it is remembered or not.
+        let plain = |text: &str| text.replace("{}", "*");
+        let text = plain(&own.text);
+        if let Some(known) = self.shapes.iter().find(|shape| plain(&shape.text) == text) {
+            drops.tags.insert(Tag::new(Kind::Pattern, &[&known.text]));
+            drops.names.insert(text);
+            return;
+        }
+        let literals = pattern
+            .segments()
+            .iter()
+            .map_while(|segment| match segment {
+                Segment::Literal(text) => {
+                    Some(capture::canonical(text).unwrap_or(Cow::Borrowed(text)))
+                }
+                Segment::Any | Segment::Capture(_) => None,
+            });
+        let name = drop_below(&literals.collect::<Vec<_>>(), drops);
+        drops.widened.insert(name);
+    }
+
     /// Adds a tag by the name that the app gave it on the answer to a write.
     pub fn drop_named(&self, name: &str, drops: &mut Drops) {
         if let Some(stem) = tag::without_suffixes(name) {
@@ -420,13 +447,14 @@ fn drop_exact(segments: &[Cow<'_, str>], drops: &mut Drops) {
     drops.names.insert(format!("/{}", parts.join("/")));
 }
 
-fn drop_below(segments: &[Cow<'_, str>], drops: &mut Drops) {
+/// Adds everything at and below a path; its name.
+fn drop_below(segments: &[Cow<'_, str>], drops: &mut Drops) -> String {
     let parts: SmallParts<'_> = segments.iter().take(MAX_DEPTH).map(AsRef::as_ref).collect();
     drops.tags.insert(Tag::new(Kind::Below, &parts));
     let separator = if parts.is_empty() { "" } else { "/" };
-    drops
-        .names
-        .insert(format!("/{}{separator}**", parts.join("/")));
+    let name = format!("/{}{separator}**", parts.join("/"));
+    drops.names.insert(name.clone());
+    name
 }
 
 /// Adds the tags of a path pattern: one for each way to fill its captures in, or its shape's own when a value is
