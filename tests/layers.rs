@@ -33,7 +33,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "cache",
         &["coherence", "entry", "key", "metrics", "redis", "tag"],
     ),
-    ("coherence", &["entry", "tag"]),
+    ("coherence", &["entry", "glob", "key", "tag"]),
     ("metrics", &["outcome", "policy"]),
     ("redis", &["metrics"]),
     ("server", &["body"]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName};
 
-use crate::coherence::{Coherence, Unusable, Writes};
+use crate::coherence::{Coherence, Standing, Unusable, Writes};
 use crate::entry::Entry;
 use crate::key::{Key, VariantRules};
 use crate::metrics::CacheMetrics;
@@ -38,8 +38,8 @@ pub struct Cache {
 /// What a lookup found.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    /// An entry that may be used now.
-    Found(Arc<Entry>),
+    /// An entry that may be used now, and how it stands.
+    Found(Arc<Entry>, Standing),
     /// Nothing under the key.
     Nothing,
     /// Something under the key, but for other request fields; the fields that select.
@@ -80,7 +80,7 @@ impl Cache {
     ) -> Lookup {
         let lookup = self.look(key, request, rules, writes);
         match lookup {
-            Lookup::Found(_) => self.metrics.memory_hits.inc(),
+            Lookup::Found(..) => self.metrics.memory_hits.inc(),
             Lookup::Nothing | Lookup::OtherVariant(_) | Lookup::Dropped | Lookup::Dirty => {
                 self.metrics.memory_misses.inc();
             }
@@ -98,8 +98,12 @@ impl Cache {
         writes: Writes,
     ) -> Option<Arc<Entry>> {
         match self.look(key, request, rules, writes) {
-            Lookup::Found(entry) => Some(entry),
-            Lookup::Nothing | Lookup::OtherVariant(_) | Lookup::Dropped | Lookup::Dirty => None,
+            Lookup::Found(entry, Standing::Good) => Some(entry),
+            Lookup::Found(_, Standing::Softened)
+            | Lookup::Nothing
+            | Lookup::OtherVariant(_)
+            | Lookup::Dropped
+            | Lookup::Dirty => None,
         }
     }
 
@@ -129,8 +133,11 @@ impl Cache {
                     .collect(),
             );
         };
-        match self.coherence.usable(&entry.certificate, writes) {
-            Ok(()) => Lookup::Found(Arc::clone(entry)),
+        let verdict = self
+            .coherence
+            .usable_as(&entry.certificate, &entry.key, writes);
+        match verdict {
+            Ok(standing) => Lookup::Found(Arc::clone(entry), standing),
             Err(Unusable::Dirty) => Lookup::Dirty,
             Err(Unusable::Dropped | Unusable::Forgotten) => {
                 self.memory.remove(key.hash(), entry);

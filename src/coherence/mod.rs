@@ -23,9 +23,11 @@ pub mod clock;
 pub mod log;
 pub mod record;
 pub mod script;
+mod standin;
 mod table;
 
 use record::Token;
+pub use standin::{Purge, Purged, Refused, Standing};
 use table::Table;
 pub use table::{Unusable, Writes};
 
@@ -62,6 +64,8 @@ struct Shared {
     tokens: AtomicU64,
     /// A standard lock: held for a few map operations, never across an await; readers share it.
     table: RwLock<Table>,
+    bans: std::sync::atomic::AtomicUsize,
+    extra: RwLock<standin::Extra>,
 }
 
 /// An announced write. Dropped without a word, it stays open until its time is over: nobody knows whether the write took
@@ -84,6 +88,8 @@ impl Coherence {
                 version: AtomicU64::new(0),
                 tokens: AtomicU64::new(0),
                 table,
+                bans: std::sync::atomic::AtomicUsize::new(0),
+                extra: RwLock::default(),
             }),
         }
     }
@@ -100,13 +106,16 @@ impl Coherence {
     /// # Errors
     ///
     /// Why it may not.
-    pub fn usable(&self, certificate: &Certificate, writes: Writes) -> Result<(), Unusable> {
+    pub fn usable(&self, certificate: &Certificate, writes: Writes) -> Result<Standing, Unusable> {
         let version = self.shared.version.load(Ordering::Acquire);
         if certificate.checked.load(Ordering::Relaxed) == version {
-            return Ok(());
+            return Ok(Standing::Good);
         }
         let table = self.read();
         table.check(certificate.stamp, &certificate.tags, writes)?;
+        if self.standing(certificate) == Standing::Softened {
+            return Ok(Standing::Softened);
+        }
         // Only a check that counted open writes may be remembered: a strong reader must not inherit a bounded verdict.
         // The version cannot have changed under the lock.
         if writes == Writes::Count {
@@ -115,7 +124,7 @@ impl Coherence {
                 Ordering::Relaxed,
             );
         }
-        Ok(())
+        Ok(Standing::Good)
     }
 
     /// Whether something stamped and tagged like this may be used now: for a fill that has not ended.
@@ -225,13 +234,13 @@ mod tests {
     async fn a_remembered_verdict_lasts_until_the_next_record() {
         let coherence = Coherence::new(Config::default(), 1);
         let entry = certificate(&coherence, "a");
-        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(()));
+        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(Standing::Good));
         assert_eq!(
             entry.checked.load(Ordering::Relaxed),
             coherence.shared.version.load(Ordering::Relaxed)
         );
         coherence.tick(Instant::now());
-        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(()));
+        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(Standing::Good));
         coherence.drop_tags(&[Tag::named("a")]);
         assert_eq!(
             coherence.usable(&entry, Writes::Count),
@@ -244,13 +253,13 @@ mod tests {
         let coherence = Coherence::new(Config::default(), 1);
         let entry = certificate(&coherence, "a");
         let intent = coherence.announce(Tags::from_iter([Tag::named("a")]));
-        assert_eq!(coherence.usable(&entry, Writes::Ignore), Ok(()));
+        assert_eq!(coherence.usable(&entry, Writes::Ignore), Ok(Standing::Good));
         assert_eq!(
             coherence.usable(&entry, Writes::Count),
             Err(Unusable::Dirty)
         );
         intent.close();
-        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(()));
+        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(Standing::Good));
     }
 
     #[tokio::test(start_paused = true)]

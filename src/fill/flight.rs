@@ -88,6 +88,9 @@ impl Flight {
             return Ok(());
         };
         coherence.check(*stamp, &order.tags, order.writes)?;
+        if coherence.banned(*stamp, order.key.as_bytes()) {
+            return Err(Unusable::Dropped);
+        }
         match self.named.get() {
             Some(named) => coherence.check(*stamp, named, order.writes),
             None => Ok(()),

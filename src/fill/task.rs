@@ -431,11 +431,12 @@ fn store(guard: &Guard, order: &Order, entry: &Arc<Entry>) -> bool {
     guard.shared.failed.invalidate(&hash);
     guard.shared.private.invalidate(&hash);
     // Storing it all the same would be harmless, since it certifies itself; it would only take room.
-    let verdict = guard
-        .shared
-        .tools
-        .coherence
-        .usable(&entry.certificate, order.writes);
+    let verdict =
+        guard
+            .shared
+            .tools
+            .coherence
+            .usable_as(&entry.certificate, &entry.key, order.writes);
     if let Err(Unusable::Dropped | Unusable::Forgotten) = verdict {
         order.metrics.not_stored(Unstorable::Outdated);
         return false;

@@ -39,7 +39,7 @@ impl Proxy {
             .shared
             .tools
             .coherence
-            .usable(&entry.certificate, writes)
+            .usable_as(&entry.certificate, &entry.key, writes)
             .is_err()
         {
             return answer;

@@ -10,6 +10,7 @@ use super::identify::Identified;
 use super::{Answer, Error, Proxy, RouteContext, Seen, Target};
 use crate::body::Body;
 use crate::cache::Lookup;
+use crate::coherence::Standing as Softness;
 use crate::entry::Entry;
 use crate::fill::variant_rules;
 use crate::key::{Key, Parts};
@@ -31,6 +32,8 @@ pub(super) struct Reading<'a> {
     pub(super) sharing: Sharing,
     pub(super) key: Key,
     now: SystemTime,
+    /// Whether the entry found was purged softly.
+    softened: bool,
 }
 
 impl Proxy {
@@ -63,7 +66,7 @@ impl Proxy {
             identity,
         };
         let key = self.shared.tools.hasher.key(&parts, &seen.live.query);
-        let reading = Reading {
+        let mut reading = Reading {
             head,
             seen,
             target,
@@ -71,10 +74,17 @@ impl Proxy {
             sharing,
             key,
             now,
+            softened: false,
         };
-        let (entry, forward) = self.look(&reading);
+        let (entry, forward) = self.look(&mut reading);
         let policy = &reading.target.route.policy;
-        let verdict = reuse::judge(entry.as_deref(), &head.headers, policy, now, false);
+        let verdict = reuse::judge(
+            entry.as_deref(),
+            &head.headers,
+            policy,
+            now,
+            reading.softened,
+        );
         match (verdict, entry) {
             (Verdict::Fresh { refresh: false }, Some(entry)) if reading.is_made(&entry) => {
                 Ok(reading.hit(&entry, Outcome::hit, "memory"))
@@ -162,7 +172,7 @@ impl Proxy {
     }
 
     /// Looks in the tiers; an entry, and why the app would be asked if it has to be.
-    fn look(&self, reading: &Reading<'_>) -> (Option<Arc<Entry>>, Forward) {
+    fn look(&self, reading: &mut Reading<'_>) -> (Option<Arc<Entry>>, Forward) {
         let route = reading.target.route;
         let rules = variant_rules(
             &route.policy,
@@ -175,7 +185,10 @@ impl Proxy {
             .cache
             .get(&reading.key, &reading.head.headers, &rules, route.writes)
         {
-            Lookup::Found(entry) => (Some(entry), Forward::Stale),
+            Lookup::Found(entry, standing) => {
+                reading.softened = standing == Softness::Softened;
+                (Some(entry), Forward::Stale)
+            }
             Lookup::Nothing => (None, Forward::UriMiss),
             Lookup::OtherVariant(_) => (None, Forward::VaryMiss),
             Lookup::Dropped => (None, Forward::Written(Written::Dropped)),
@@ -241,7 +254,7 @@ impl<'a> Reading<'a> {
 
     /// How an entry stands now.
     fn standing(&self, entry: &Entry) -> Standing {
-        Standing::of(entry, &self.target.route.policy, self.now)
+        Standing::of(entry, &self.target.route.policy, self.now).softened(self.softened)
     }
 
     /// Answers from an entry.
