@@ -118,6 +118,8 @@ pub struct CoherenceMetrics {
     pub by_write: IntCounter,
     /// Drops that the app asked for in its answer.
     pub by_header: IntCounter,
+    /// Drops that operators and the app's other code asked for.
+    pub by_api: IntCounter,
     /// Items widened to their class because a capture found nothing.
     pub widened: IntCounter,
     /// Writes whose end nobody saw.
@@ -364,6 +366,7 @@ impl CoherenceMetrics {
         Ok(Self {
             by_write: invalidations.with_label_values(&["write"]),
             by_header: invalidations.with_label_values(&["header"]),
+            by_api: invalidations.with_label_values(&["api"]),
             widened: made.counter(
                 "reprise_cache_invalidations_widened_total",
                 "Items of drop that reached their whole class because a capture found nothing.",

@@ -15,11 +15,15 @@ use std::time::Duration;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::entry::Entry;
 
 /// How many variants one key may have; one more drops the oldest.
 const MAX_VARIANTS: usize = 16;
+
+/// How many slots are walked through in one go.
+const BATCH: usize = 256;
 
 /// The entries of one primary key.
 #[derive(Debug)]
@@ -128,6 +132,25 @@ impl Memory {
             }
             None => Op::Nop,
         });
+    }
+
+    /// Shows every entry to `visit`, until this time at the latest; whether it was all of them. It takes at most half of
+    /// one core, and blocks its thread: not for the reactor's. Entries that come meanwhile may be left out.
+    pub fn walk(&self, until: Instant, mut visit: impl FnMut(u128, &Arc<Entry>)) -> bool {
+        let mut began = Instant::now();
+        for (index, (hash, slot)) in self.slots.iter().enumerate() {
+            slot.entries().for_each(|entry| visit(*hash, entry));
+            if index % BATCH == BATCH - 1 {
+                let now = Instant::now();
+                if now >= until {
+                    return false;
+                }
+                // Hits go before: as long as the batch took, others have the core.
+                std::thread::sleep(now - began);
+                began = Instant::now();
+            }
+        }
+        true
     }
 
     /// Enforces size and time, which otherwise happens only when the cache is used.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::coherence::{Coherence, Standing, Unusable, Writes};
 use crate::entry::Entry;
@@ -33,6 +35,19 @@ pub struct Cache {
     memory: Memory,
     coherence: Coherence,
     metrics: Arc<CacheMetrics>,
+    /// Held by whoever walks through memory: an asynchronous lock, since a walk may take seconds.
+    walking: Arc<Mutex<()>>,
+}
+
+/// What a walk through a tier saw.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Swept {
+    /// Entries looked at.
+    pub scanned: u64,
+    /// Those that were looked for; freed, if that was the purpose.
+    pub found: u64,
+    /// Whether all were looked at in the time there was.
+    pub complete: bool,
 }
 
 /// What a lookup found.
@@ -66,6 +81,7 @@ impl Cache {
             memory,
             coherence,
             metrics,
+            walking: Arc::default(),
         }
     }
 
@@ -162,6 +178,71 @@ impl Cache {
     /// Counts the bytes of an entry's new encoding.
     pub fn reweigh(&self, key: &Key) {
         self.memory.reweigh(key.hash());
+    }
+
+    /// Removes from memory what may not be used any more, in at most this time. Nothing depends on it: a dead entry answers
+    /// nobody. It frees memory sooner, and tells how much a purge reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// The walk goes on to its end.
+    pub async fn sweep(&self, budget: Duration) -> Swept {
+        let cache = self.clone();
+        self.walk(budget, move |hash, entry| {
+            // An open write may yet be refused; a bounded reader may use it meanwhile.
+            let verdict = cache
+                .coherence
+                .usable_as(&entry.certificate, &entry.key, Writes::Ignore);
+            let dead = matches!(verdict, Err(Unusable::Dropped | Unusable::Forgotten));
+            if dead {
+                cache.memory.remove(hash, entry);
+                cache.metrics.unlinked.inc();
+            }
+            dead
+        })
+        .await
+    }
+
+    /// Counts the entries in memory that may be used and are such as `is` says, in at most this time.
+    ///
+    /// # Cancel safety
+    ///
+    /// The walk goes on to its end.
+    pub async fn count(
+        &self,
+        budget: Duration,
+        is: impl Fn(&Entry) -> bool + Send + 'static,
+    ) -> Swept {
+        let coherence = self.coherence.clone();
+        self.walk(budget, move |_, entry| {
+            let usable = coherence.usable_as(&entry.certificate, &entry.key, Writes::Ignore);
+            usable.is_ok() && is(entry)
+        })
+        .await
+    }
+
+    /// Shows every entry in memory to `found`, off the reactor, one walk at a time.
+    async fn walk(
+        &self,
+        budget: Duration,
+        mut found: impl FnMut(u128, &Arc<Entry>) -> bool + Send + 'static,
+    ) -> Swept {
+        let until = Instant::now() + budget;
+        let walking = Arc::clone(&self.walking).lock_owned();
+        let Ok(turn) = tokio::time::timeout_at(until, walking).await else {
+            return Swept::default();
+        };
+        let memory = self.memory.clone();
+        let walk = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut swept = Swept::default();
+            swept.complete = memory.walk(until, |hash, entry| {
+                swept.scanned += 1;
+                swept.found += u64::from(found(hash, entry));
+            });
+            swept
+        });
+        walk.await.unwrap_or_default()
     }
 
     /// Enforces size and time, and brings the gauges up to date. To be called every second or so.

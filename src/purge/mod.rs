@@ -280,7 +280,8 @@ impl Url {
     /// Reads a URL with or without scheme and host. What follows a `#` never leaves a browser.
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.split('#').next().unwrap_or_default();
-        let target = match text.split_once("://") {
+        let absolute = text.split_once("://").filter(|_| !text.starts_with('/'));
+        let target = match absolute {
             None => text,
             Some(("http" | "https", rest)) => {
                 rest.find(['/', '?']).map_or("/", |slash| &rest[slash..])

@@ -72,6 +72,10 @@ fn a_request_names_what_it_drops_in_the_singular_or_the_plural() {
             r#"{"key": {"path": "/a", "query": "b=1", "host": "x"}}"#,
         ),
         (r#"{"key": "/"}"#, r#"{"key": "http://x.example"}"#),
+        (
+            r#"{"key": "/?to=http://a/b"}"#,
+            r#"{"key": {"path": "/", "query": "?to=http://a/b"}}"#,
+        ),
         (r#"{"key": "/caf%C3%A9"}"#, r#"{"key": "/café"}"#),
         (
             r#"{"all": true}"#,
