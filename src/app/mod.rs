@@ -323,6 +323,7 @@ fn live(config: Config, metrics: &Metrics) -> Result<Live, Error> {
         max_request_body: config.server.max_request_body,
         query_count: config.upstream.query_count_header,
         access_log: config.log.access,
+        purge_method: config.admin.purge_method,
     })
 }
 

@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::fill::Failure;
+use crate::purge::Refusal;
 use crate::units;
 use crate::upstream;
 
@@ -31,6 +32,10 @@ pub enum Error {
     OnlyIfCached,
     /// The method makes a tunnel of a proxy.
     Connect,
+    /// `PURGE` or `BAN`, from somebody who may not.
+    PurgeForbidden,
+    /// `PURGE` or `BAN`, of something that is not understood.
+    PurgeRefused(Refusal),
 }
 
 impl From<Failure> for Error {
@@ -70,6 +75,8 @@ impl Error {
             Self::HungUp => StatusCode::BAD_REQUEST,
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PurgeForbidden => StatusCode::FORBIDDEN,
+            Self::PurgeRefused(_) => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -107,7 +114,11 @@ impl Error {
             Self::TooLarge { .. } | Self::SlowBody | Self::HungUp => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::Upstream(_) | Self::Aborted | Self::OnlyIfCached => {}
+            Self::Upstream(_)
+            | Self::Aborted
+            | Self::OnlyIfCached
+            | Self::PurgeForbidden
+            | Self::PurgeRefused(_) => {}
         }
         *response.body_mut() = text.into();
         response
@@ -132,6 +143,10 @@ impl fmt::Display for Error {
             Self::Connect => {
                 f.write_str("CONNECT is not supported: this proxy stands before one app")
             }
+            Self::PurgeForbidden => f.write_str(
+                "purging by method is for callers in [server] trusted_proxies, speaking for themselves",
+            ),
+            Self::PurgeRefused(refusal) => refusal.fmt(f),
         }
     }
 }

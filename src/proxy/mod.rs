@@ -37,12 +37,14 @@ mod fetch;
 mod forward;
 mod identify;
 mod pass;
+mod purge;
 mod read;
 mod tell;
 mod write;
 
 pub use error::Error;
 pub use identify::{Lookup, LookupConfig};
+pub use purge::{Reached, Report, Unsettled};
 
 use forward::Client;
 
@@ -69,6 +71,8 @@ pub struct Live {
     pub query_count: HeaderName,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Whether `PURGE` and `BAN` are methods of the proxy's own.
+    pub purge_method: bool,
 }
 
 /// What a request needs of its route, resolved once.
@@ -220,6 +224,10 @@ impl Proxy {
 
         let path = key::normalise_path(head.uri.path());
         let (answer, route) = match &path {
+            _ if live.purge_method && purge::is_asked_by(&head.method) => (
+                Box::pin(self.purge_by_method(&head, &seen)).await,
+                &live.other,
+            ),
             // An app reads such a path in its own way: it is passed on as it came, and nothing is known about it.
             Err(odd) => {
                 let answer = self.odd(&head, body, &seen, Bypass::Path(*odd)).await;

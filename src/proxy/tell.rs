@@ -206,6 +206,8 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::HungUp => "hung_up",
         Error::OnlyIfCached => "only_if_cached",
         Error::Connect => "connect_method",
+        Error::PurgeForbidden => "purge_forbidden",
+        Error::PurgeRefused(_) => "purge_refused",
     }
 }
 

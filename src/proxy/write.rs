@@ -142,7 +142,12 @@ impl Proxy {
                 match &error {
                     Error::TooLarge { .. } | Error::SlowBody | Error::HungUp => intent.doubt(),
                     Error::Upstream(failed) if !failed.may_have_reached_app() => intent.close(),
-                    Error::Upstream(_) | Error::Aborted | Error::OnlyIfCached | Error::Connect => {
+                    Error::Upstream(_)
+                    | Error::Aborted
+                    | Error::OnlyIfCached
+                    | Error::Connect
+                    | Error::PurgeForbidden
+                    | Error::PurgeRefused(_) => {
                         metrics.unsettled.inc();
                         tracing::warn!(method = ?writing.method, path = writing.path, %error,
                             "a write without a known end: what it may change stays uncached for intent_ttl");
