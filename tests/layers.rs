@@ -85,7 +85,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     // Control path
     ("demo", &["body"]),
-    ("admin", &["body", "metrics"]),
+    (
+        "admin",
+        &["body", "coherence", "metrics", "proxy", "purge", "server"],
+    ),
     (
         "config",
         &[

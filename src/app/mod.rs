@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::admin::Admin;
+use crate::admin::{Access, Admin, Token};
 use crate::cache::{self, Cache};
 use crate::coherence::{self, Coherence};
 use crate::config::{self, Config};
@@ -110,10 +110,11 @@ impl App {
         let tls = tls.transpose().map_err(Error::Tls)?;
         let server = server_config(&config.server);
         let tools = tools(&config, &metrics)?;
+        let access = access(&config.admin);
         let live = live(config, &metrics)?;
         let draining = Arc::new(AtomicBool::new(false));
-        let admin = Admin::new(metrics, Arc::clone(&draining));
         let proxy = Proxy::new(live, tools.clone());
+        let admin = Admin::new(metrics, proxy.clone(), access, Arc::clone(&draining));
         Ok(Self {
             proxy,
             tools,
@@ -163,7 +164,10 @@ impl App {
             ));
         }
         let admin = self.admin.clone();
-        let service = move |request| std::future::ready(admin.handle(&request));
+        let service = move |request| {
+            let admin = admin.clone();
+            async move { admin.handle(request).await }
+        };
         let mut background = JoinSet::new();
         let config = server::Config {
             drain_timeout: Duration::from_secs(1),
@@ -245,6 +249,23 @@ fn server_config(server: &config::Server) -> server::Config {
         drain_timeout: server.drain_timeout,
         max_connections: server.max_connections,
         ..server::Config::default()
+    }
+}
+
+fn access(admin: &config::Admin) -> Access {
+    match admin.write_access {
+        config::WriteAccess::Loopback => Access::Loopback,
+        config::WriteAccess::Off => Access::Off,
+        config::WriteAccess::Token => {
+            let token = admin.token.as_ref().map(|token| token.expose());
+            let token = token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                tracing::warn!(
+                    "[admin] write_access is \"token\" and none is set: nobody may change things"
+                );
+            }
+            Access::Token(token.map(Token::new))
+        }
     }
 }
 

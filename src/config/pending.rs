@@ -16,7 +16,7 @@ enum When {
 }
 
 /// What is not in effect yet: the table, when it matters, what happens instead.
-const NOT_YET: [(&str, When, &str); 13] = [
+const NOT_YET: [(&str, When, &str); 10] = [
     ("redis", When::Table, "memory only"),
     (
         "coherence",
@@ -34,21 +34,6 @@ const NOT_YET: [(&str, When, &str); 13] = [
         "the log is in this process",
     ),
     ("monitor", When::Table, "nothing is counted or logged by it"),
-    (
-        "admin",
-        When::Key("write_access", "loopback"),
-        "no endpoint writes",
-    ),
-    (
-        "admin",
-        When::Key("token_env", "REPRISE_ADMIN_TOKEN"),
-        "no endpoint writes",
-    ),
-    (
-        "admin",
-        When::Key("purge_method", "false"),
-        "PURGE and BAN go to the app",
-    ),
     ("warm", When::Table, "nothing is fetched ahead"),
     ("trace", When::Table, "nothing is exported"),
     ("reload", When::Table, "a restart reads the file again"),

@@ -376,8 +376,8 @@ fn what_is_probably_not_meant_is_a_warning() {
 #[test]
 fn what_is_not_in_effect_yet_is_announced_when_it_is_there() {
     let text = format!(
-        "{UPSTREAM}[redis]\n[coherence]\nlease = \"2s\"\nmode = \"strict\"\non_partition = \"forward\"\n[admin]\n\
-         purge_method = true\n[warm]\n[[route]]\nname = \"a\"\nmatch = \"/a\"\ncoalesce = \"cluster\"\n"
+        "{UPSTREAM}[redis]\n[coherence]\nlease = \"2s\"\nmode = \"strict\"\non_partition = \"forward\"\n\
+         [warm]\n[[route]]\nname = \"a\"\nmatch = \"/a\"\ncoalesce = \"cluster\"\n"
     );
     let loaded = accept(&text);
     let announced: Vec<_> = loaded
@@ -388,7 +388,6 @@ fn what_is_not_in_effect_yet_is_announced_when_it_is_there() {
     let expected = [
         "[redis]",
         "[coherence] lease",
-        "[admin] purge_method",
         "[warm]",
         "[[route]] coalesce = \"cluster\"",
     ];
