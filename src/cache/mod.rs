@@ -18,6 +18,7 @@ use crate::metrics::CacheMetrics;
 
 pub mod memory;
 pub mod remote;
+pub mod sweeper;
 pub mod wire;
 
 use memory::{Eviction, Memory};

@@ -38,6 +38,7 @@ mod smoke; // the vocabulary itself, and the shortest path
 mod stale; // what is served when it is no longer fresh
 mod storing; // what is stored and what is not
 mod subscriptions; // listening to channels of Redis, and knowing what may have been missed
+mod sweeper; // what is freed in Redis, and at what pace
 mod telling; // headers, metrics and log tell one story, and no secrets
 mod tier2_store; // the shared tier by itself: stored by one replica, found by another
 mod timeouts; // every wait has an end
