@@ -36,7 +36,8 @@
 //! `names` and `patterns` that were dropped, `widened` where that is more than was asked, `position` and `epoch` in the
 //! log, `members` (replicas) and whether all have `acknowledged` (else the leases of the silent ones have run out),
 //! `waited_ms`, and `memory`: `scanned` entries of this replica, `freed` (in a dry run `matching`) ones, and whether
-//! that is `complete`: the walk ends after two seconds, the drop does not depend on it.
+//! that is `complete`: the walk ends after two seconds, the drop does not depend on it. `redis` says the same of tier 2,
+//! which is swept slowly and by one replica at a time: usually not complete when the answer goes out, it goes on.
 //!
 //! # `POST /api/v1/intent` and `POST /api/v1/close`
 //!

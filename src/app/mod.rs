@@ -320,6 +320,7 @@ fn tools(config: &Config, metrics: &Metrics) -> Result<proxy::Tools, Error> {
         metrics: metrics.clone(),
         lookup: lookup.transpose()?,
         hasher: KeyHasher::new(random()?),
+        sweeper: None,
     })
 }
 

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 use crate::cache::Cache;
+use crate::cache::sweeper::Sweeper;
 use crate::coherence::{Coherence, Writes};
 use crate::fill::Fills;
 use crate::headers::coding::Coding;
@@ -138,6 +139,8 @@ pub struct Tools {
     pub lookup: Option<Lookup>,
     /// Names keys; made of random bytes once per process.
     pub hasher: KeyHasher,
+    /// Frees what purges have made useless in tier 2, where there is one.
+    pub sweeper: Option<Sweeper>,
 }
 
 impl Tools {

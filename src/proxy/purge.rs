@@ -35,6 +35,8 @@ pub struct Report {
     pub reached: Reached,
     /// What was found in memory: freed, or, in a dry run, such as would be dropped.
     pub memory: Option<Swept>,
+    /// What was freed in tier 2, where there is one.
+    pub redis: Option<Swept>,
 }
 
 /// Who has dropped what was to be dropped.
@@ -86,6 +88,7 @@ impl Proxy {
             soft: request.soft,
             reached: Reached::UnderWay,
             memory: None,
+            redis: None,
         };
         Ok(self.carry_out(report, by, !request.no_wait).await)
     }
@@ -136,10 +139,11 @@ impl Proxy {
                 soft: false,
                 reached: reached(&purged),
                 memory: None,
+                redis: None,
             };
             if committed {
                 tools.metrics.coherence.by_api.inc();
-                report.memory = Some(tools.cache.sweep(BUDGET).await);
+                proxy.free(&mut report).await;
             }
             Ok(report)
         });
@@ -158,6 +162,7 @@ impl Proxy {
             soft,
             reached: Reached::Nobody,
             memory: Some(memory),
+            redis: None,
         }
     }
 
@@ -167,7 +172,7 @@ impl Proxy {
         let task = self.shared.tasks.spawn(async move {
             let mut report = proxy.drop_all(begun, &by).await;
             if !report.soft {
-                report.memory = Some(proxy.shared.tools.cache.sweep(BUDGET).await);
+                proxy.free(&mut report).await;
             }
             report
         });
@@ -175,6 +180,18 @@ impl Proxy {
             return report;
         }
         task.await.unwrap_or(report)
+    }
+
+    /// Frees what was dropped, in both tiers, and reports how much of it there was time to see.
+    async fn free(&self, report: &mut Report) {
+        let tools = &self.shared.tools;
+        let redis = async {
+            let sweeper = tools.sweeper.as_ref()?;
+            Some(sweeper.sweep(BUDGET).await)
+        };
+        let (memory, redis) = tokio::join!(tools.cache.sweep(BUDGET), redis);
+        report.memory = Some(memory);
+        report.redis = redis;
     }
 
     /// Puts a plan's drops into the log, all at once: each may have to wait for a lease.
@@ -237,6 +254,7 @@ impl Proxy {
             soft: false,
             reached: Reached::UnderWay,
             memory: None,
+            redis: None,
         };
         let by = seen.client.peer.map_or_else(
             || format!("{} by a Unix socket", head.method),
@@ -296,11 +314,10 @@ impl Report {
             } else {
                 "freed"
             };
-            json["memory"] = json!({
-                "scanned": memory.scanned,
-                found: memory.found,
-                "complete": memory.complete,
-            });
+            json["memory"] = tier(memory, found);
+        }
+        if let Some(redis) = self.redis {
+            json["redis"] = tier(redis, "freed");
         }
         json
     }
@@ -317,6 +334,14 @@ impl Reached {
             Self::Everywhere(_) => "everywhere",
         }
     }
+}
+
+fn tier(swept: Swept, found: &'static str) -> Value {
+    json!({
+        "scanned": swept.scanned,
+        found: swept.found,
+        "complete": swept.complete,
+    })
 }
 
 /// Whether a method asks for a purge.
