@@ -875,13 +875,18 @@ mod tests {
 
         #[test]
         fn what_is_no_key_tells_nothing_and_breaks_nothing(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            let mut cut = KeyHasher::new([1; 16]).key(
-                &Parts { host: "h", secure: false, path: "/p", query: None, identity: None },
-                &QueryRules::default(),
-            ).as_bytes().to_vec();
-            cut.pop();
-            prop_assert_eq!(target_of(&cut), None);
             let _ = target_of(&bytes);
+            let parts = Parts { host: "h", secure: false, path: "/p", query: Some("a=1"), identity: None };
+            let whole = KeyHasher::new([1; 16]).key(&parts, &QueryRules::default()).as_bytes().to_vec();
+            for end in 0..whole.len() {
+                prop_assert_eq!(target_of(&whole[..end]), None);
+            }
+            let mut other = whole.clone();
+            other[0] += 1;
+            prop_assert_eq!(target_of(&other), None);
+            let mut longer = whole;
+            longer.push(0);
+            prop_assert_eq!(target_of(&longer), None);
         }
 
         #[test]
