@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderValue;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
@@ -126,6 +126,34 @@ pub struct CoherenceMetrics {
     pub unsettled: IntCounter,
     /// Writes under way.
     pub open: IntGauge,
+    /// For how long the cache may still be served from.
+    pub lease: Gauge,
+    /// Records of the shared log that are not applied here yet.
+    pub lag: IntGauge,
+    /// Replicas that follow the shared log.
+    pub members: IntGauge,
+    /// The shared log was joined.
+    pub epochs_joined: IntCounter,
+    /// It was another one: Redis had restarted, failed over or lost data.
+    pub epochs_lost: IntCounter,
+    /// Records were gone before they were read.
+    pub epochs_gap: IntCounter,
+    /// How long answers to writes waited for all replicas.
+    pub waited_acknowledged: Histogram,
+    /// How long for leases to run out.
+    pub waited_lease: Histogram,
+    /// How long until they went without the log.
+    pub waited_uncoordinated: Histogram,
+    /// How long until they were refused.
+    pub waited_refused: Histogram,
+    /// Reads not answered from the cache, since a write to what they want was under way.
+    pub bypass_dirty: IntCounter,
+    /// Since there was no lease.
+    pub bypass_lease: IntCounter,
+    /// Since what was stored was of another epoch, or older than the log remembers.
+    pub bypass_epoch: IntCounter,
+    /// Since what was stored had been dropped.
+    pub bypass_tag: IntCounter,
 }
 
 #[derive(Clone, Debug)]
@@ -363,7 +391,48 @@ impl CoherenceMetrics {
             "Drops, by who asked for them.",
             &["source"],
         )?;
+        let epochs = made.counters(
+            "reprise_coherence_epoch_changes_total",
+            "Times that the shared log was followed from its present end, by reason.",
+            &["reason"],
+        )?;
+        let waits = HistogramOpts::new(
+            "reprise_coherence_write_wait_seconds",
+            "Time that answers to writes waited for other replicas, by what ended it.",
+        );
+        let waits = made.register(HistogramVec::new(
+            waits.buckets(SECONDS.to_vec()),
+            &["outcome"],
+        )?)?;
+        let bypasses = made.counters(
+            "reprise_coherence_bypasses_total",
+            "Reads that found something stored and might not use it, by reason.",
+            &["reason"],
+        )?;
         Ok(Self {
+            lease: made.register(Gauge::new(
+                "reprise_coherence_lease_seconds",
+                "For how long the cache may be served from without reading the log again; infinite without Redis.",
+            )?)?,
+            lag: made.gauge(
+                "reprise_coherence_log_lag_records",
+                "Records of the shared log that are not applied here yet.",
+            )?,
+            members: made.gauge(
+                "reprise_coherence_members",
+                "Replicas that follow the shared log; 0 without Redis.",
+            )?,
+            epochs_joined: epochs.with_label_values(&["joined"]),
+            epochs_lost: epochs.with_label_values(&["lost"]),
+            epochs_gap: epochs.with_label_values(&["gap"]),
+            waited_acknowledged: waits.with_label_values(&["acknowledged"]),
+            waited_lease: waits.with_label_values(&["lease"]),
+            waited_uncoordinated: waits.with_label_values(&["uncoordinated"]),
+            waited_refused: waits.with_label_values(&["refused"]),
+            bypass_dirty: bypasses.with_label_values(&["dirty"]),
+            bypass_lease: bypasses.with_label_values(&["lease"]),
+            bypass_epoch: bypasses.with_label_values(&["epoch"]),
+            bypass_tag: bypasses.with_label_values(&["tag"]),
             by_write: invalidations.with_label_values(&["write"]),
             by_header: invalidations.with_label_values(&["header"]),
             by_api: invalidations.with_label_values(&["api"]),

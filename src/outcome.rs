@@ -141,6 +141,10 @@ pub enum Written {
     Dropped,
     /// It is under way.
     Dirty,
+    /// Nobody knows: this replica has not read the log lately.
+    NoLease,
+    /// Nobody knows any more: what was stored is of another epoch, or older than the log remembers.
+    Forgotten,
 }
 
 /// What happened to a request.
@@ -261,7 +265,9 @@ impl Outcome {
             (Some(Forward::Bypass(bypass)), _) => Some(bypass.as_str()),
             (Some(Forward::Written(Written::Dirty)), _) => Some("dirty"),
             (_, Some(reason)) => Some(reason.as_str()),
-            (Some(Forward::Written(Written::Dropped)), _) => Some("dropped"),
+            (Some(Forward::Written(Written::Dropped)), _) => Some("tag"),
+            (Some(Forward::Written(Written::NoLease)), _) => Some("lease"),
+            (Some(Forward::Written(Written::Forgotten)), _) => Some("epoch"),
             (_, None) => None,
         }
     }
@@ -297,10 +303,7 @@ mod tests {
     #[test]
     fn outcomes_are_told_in_the_words_of_rfc_9211() {
         for (outcome, expected) in [
-            (
-                Outcome::hit(212, "memory"),
-                "reprise; hit; ttl=212; detail=memory",
-            ),
+            (Outcome::hit(212, "l1"), "reprise; hit; ttl=212; detail=l1"),
             (
                 Outcome::stale(-14, "updating"),
                 "reprise; hit; ttl=-14; detail=updating",

@@ -16,7 +16,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::admin::{Access, Admin, Token};
 use crate::cache::{self, Cache};
-use crate::coherence::{self, Coherence};
 use crate::config::{self, Config};
 use crate::fill::{self, Fills};
 use crate::identity::IdentityKey;
@@ -28,6 +27,7 @@ use crate::server::{self, Address, Listener};
 use crate::upstream::{self, Upstream};
 
 pub mod limits;
+mod shared;
 
 /// How often memory is maintained and open writes are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -67,6 +67,8 @@ pub enum Error {
     Upstream(String),
     /// The identity lookup's path is no path.
     Lookup(String),
+    /// A Redis cannot be spoken to in the way that is configured; the setting, and why.
+    Redis(&'static str, String),
     /// A defect: the metrics clash, or there is no randomness.
     Internal(String),
 }
@@ -77,6 +79,7 @@ impl fmt::Display for Error {
             Self::Bind(error) => error.fmt(f),
             Self::Tls(reason) => write!(f, "[server] tls: {reason}"),
             Self::Upstream(reason) => write!(f, "[upstream] url: {reason}"),
+            Self::Redis(setting, reason) => write!(f, "{setting}: {reason}"),
             Self::Lookup(reason) => write!(f, "[identity] lookup: {reason}"),
             Self::Internal(reason) => f.write_str(reason),
         }
@@ -184,6 +187,9 @@ impl App {
             .await;
         });
         background.spawn(tick(self.tools.clone()));
+        if let Some(sweeper) = self.tools.sweeper.clone() {
+            background.spawn(async move { sweeper.run().await });
+        }
 
         shutdown.await;
         let deadline = Instant::now() + self.server.drain_timeout;
@@ -199,6 +205,11 @@ impl App {
         let rest = async {
             self.proxy.drain().await;
             self.tools.upstream.drain().await;
+            // Last of all: until now a write may have been waiting for the others.
+            self.tools.coherence.leave().await;
+            if let Some(remote) = self.tools.cache.remote() {
+                remote.drain().await;
+            }
         };
         if tokio::time::timeout_at(deadline, rest).await.is_err() {
             tracing::warn!("exchanges with the app are cut off: the drain's time is over");
@@ -236,8 +247,8 @@ async fn tick(tools: proxy::Tools) {
     loop {
         ticks.tick().await;
         tools.cache.maintain();
-        tools.coherence.tick(Instant::now());
-        tools.tell_open_writes();
+        tools.coherence.tick().await;
+        tools.tell_coherence();
     }
 }
 
@@ -278,13 +289,8 @@ fn tools(config: &Config, metrics: &Metrics) -> Result<proxy::Tools, Error> {
     upstream.idle_timeout = config.upstream.idle_timeout;
     upstream.max_connections = config.upstream.max_connections;
     let upstream = Upstream::new(upstream).map_err(Error::Upstream)?;
-    let coherence = Coherence::new(
-        coherence::Config {
-            intent_ttl: config.coherence.intent_ttl,
-            origin_lag: config.coherence.origin_lag,
-        },
-        u64::from_be_bytes(random()?),
-    );
+    let tiers = shared::tiers(config, metrics)?;
+    let coherence = tiers.coherence;
     let max_size = match config.memory.max_size {
         config::MaxSize::Auto => limits::quarter_of_memory(),
         config::MaxSize::Bytes(bytes) => bytes,
@@ -292,6 +298,7 @@ fn tools(config: &Config, metrics: &Metrics) -> Result<proxy::Tools, Error> {
     let cache = Cache::new(
         cache::Config { max_size },
         coherence.clone(),
+        tiers.remote,
         Arc::clone(&metrics.cache),
     );
     let fills = Fills::new(fill::Tools {
@@ -320,7 +327,7 @@ fn tools(config: &Config, metrics: &Metrics) -> Result<proxy::Tools, Error> {
         metrics: metrics.clone(),
         lookup: lookup.transpose()?,
         hasher: KeyHasher::new(random()?),
-        sweeper: None,
+        sweeper: tiers.sweeper,
     })
 }
 

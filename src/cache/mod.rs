@@ -22,6 +22,7 @@ pub mod sweeper;
 pub mod wire;
 
 use memory::{Eviction, Memory};
+use remote::Remote;
 
 /// The knobs of the tiers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +35,7 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Cache {
     memory: Memory,
+    remote: Option<Remote>,
     coherence: Coherence,
     metrics: Arc<CacheMetrics>,
     /// Held by whoever walks through memory: an asynchronous lock, since a walk may take seconds.
@@ -64,12 +66,21 @@ pub enum Lookup {
     Dropped,
     /// A write to what is there is under way.
     Dirty,
+    /// What is there is of another epoch, or older than the log remembers.
+    Forgotten,
+    /// This replica has not read the log lately enough to know.
+    NoLease,
 }
 
 impl Cache {
     /// An empty cache.
     #[must_use]
-    pub fn new(config: Config, coherence: Coherence, metrics: Arc<CacheMetrics>) -> Self {
+    pub fn new(
+        config: Config,
+        coherence: Coherence,
+        remote: Option<Remote>,
+        metrics: Arc<CacheMetrics>,
+    ) -> Self {
         let evictions = Arc::clone(&metrics);
         let memory = Memory::new(config.max_size, move |cause| match cause {
             Eviction::Size => evictions.evicted_size.inc(),
@@ -80,6 +91,7 @@ impl Cache {
             .set(i64::try_from(config.max_size).unwrap_or(i64::MAX));
         Self {
             memory,
+            remote,
             coherence,
             metrics,
             walking: Arc::default(),
@@ -98,9 +110,12 @@ impl Cache {
         let lookup = self.look(key, request, rules, writes);
         match lookup {
             Lookup::Found(..) => self.metrics.memory_hits.inc(),
-            Lookup::Nothing | Lookup::OtherVariant(_) | Lookup::Dropped | Lookup::Dirty => {
-                self.metrics.memory_misses.inc();
-            }
+            Lookup::Nothing
+            | Lookup::OtherVariant(_)
+            | Lookup::Dropped
+            | Lookup::Dirty
+            | Lookup::Forgotten
+            | Lookup::NoLease => self.metrics.memory_misses.inc(),
         }
         lookup
     }
@@ -120,7 +135,9 @@ impl Cache {
             | Lookup::Nothing
             | Lookup::OtherVariant(_)
             | Lookup::Dropped
-            | Lookup::Dirty => None,
+            | Lookup::Dirty
+            | Lookup::Forgotten
+            | Lookup::NoLease => None,
         }
     }
 
@@ -152,28 +169,64 @@ impl Cache {
         };
         let verdict = self
             .coherence
-            .usable_as(&entry.certificate, &entry.key, writes);
+            .usable(&entry.certificate, &entry.key, writes);
         match verdict {
             Ok(standing) => Lookup::Found(Arc::clone(entry), standing),
             Err(Unusable::Dirty) => Lookup::Dirty,
-            Err(Unusable::Dropped | Unusable::Forgotten) => {
+            Err(Unusable::NoLease) => Lookup::NoLease,
+            Err(dead @ (Unusable::Dropped | Unusable::Forgotten)) => {
                 self.memory.remove(key.hash(), entry);
                 self.metrics.unlinked.inc();
-                Lookup::Dropped
+                if dead == Unusable::Dropped {
+                    Lookup::Dropped
+                } else {
+                    Lookup::Forgotten
+                }
             }
         }
     }
 
-    /// Keeps an entry for at most this long.
+    /// Looks for an entry in tier 2. Whether it may be used is asked by the caller, once it has it in hand.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn fetch(
+        &self,
+        key: &Key,
+        request: &HeaderMap,
+        rules: &VariantRules<'_>,
+    ) -> Option<Arc<Entry>> {
+        self.remote.as_ref()?.get(key, request, rules).await
+    }
+
+    /// The tier that replicas share, where there is one.
+    #[must_use]
+    pub const fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
+    /// Keeps an entry in both tiers for at most this long.
     pub fn put(&self, key: &Key, entry: &Arc<Entry>, keep: Duration) {
+        self.promote(key, entry, keep);
+        if let Some(remote) = &self.remote {
+            remote.put(key, entry, keep);
+        }
+    }
+
+    /// Keeps an entry in memory for at most this long.
+    pub fn promote(&self, key: &Key, entry: &Arc<Entry>, keep: Duration) {
         if keep > Duration::ZERO {
             self.memory.put(key.hash(), entry, keep);
         }
     }
 
-    /// Takes an entry out, if it is still there.
+    /// Takes an entry out of both tiers, if it is still there.
     pub fn remove(&self, key: &Key, entry: &Arc<Entry>) {
         self.memory.remove(key.hash(), entry);
+        if let Some(remote) = &self.remote {
+            remote.remove(key, entry);
+        }
     }
 
     /// Counts the bytes of an entry's new encoding.
@@ -193,7 +246,7 @@ impl Cache {
             // An open write may yet be refused; a bounded reader may use it meanwhile.
             let verdict = cache
                 .coherence
-                .usable_as(&entry.certificate, &entry.key, Writes::Ignore);
+                .usable(&entry.certificate, &entry.key, Writes::Ignore);
             let dead = matches!(verdict, Err(Unusable::Dropped | Unusable::Forgotten));
             if dead {
                 cache.memory.remove(hash, entry);
@@ -216,7 +269,7 @@ impl Cache {
     ) -> Swept {
         let coherence = self.coherence.clone();
         self.walk(budget, move |_, entry| {
-            let usable = coherence.usable_as(&entry.certificate, &entry.key, Writes::Ignore);
+            let usable = coherence.usable(&entry.certificate, &entry.key, Writes::Ignore);
             usable.is_ok() && is(entry)
         })
         .await

@@ -60,6 +60,9 @@ pub struct Config {
     pub max_entry_size: usize,
 }
 
+/// How long the right to fetch a key is held when whoever has it never comes back.
+const CLAIM: Duration = Duration::from_secs(10);
+
 /// The shared tier.
 #[derive(Clone, Debug)]
 pub struct Remote {
@@ -276,6 +279,29 @@ impl Remote {
                 Some(_) | None => Ok(()),
             }
         });
+    }
+
+    /// Takes the right to fetch a key for all replicas; whether it was to be had. It goes with the answer's storing, and by
+    /// itself after a while.
+    ///
+    /// # Errors
+    ///
+    /// When Redis cannot say.
+    pub async fn claim(&self, key: &Key) -> Result<bool, Error> {
+        let name = self.lock(&key.digest(self.shared.config.rules));
+        let redis = &self.shared.redis;
+        Box::pin(redis.set_if_absent(&name, Bytes::from_static(b"1"), CLAIM)).await
+    }
+
+    /// Gives that right back. Returns at once.
+    pub fn unclaim(&self, key: &Key) {
+        let name = self.lock(&key.digest(self.shared.config.rules));
+        let redis = self.shared.redis.clone();
+        self.spawn(async move { redis.unlink(&name).await });
+    }
+
+    fn lock(&self, digest: &Digest) -> String {
+        format!("{}lock:{digest}", self.shared.config.prefix)
     }
 
     /// Waits for the stores that are under way; none begins after.

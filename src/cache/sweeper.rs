@@ -220,12 +220,10 @@ impl Sweeper {
         if entry.stamp.epoch != coherence.stamp().epoch {
             return false;
         }
-        let banned = entry
-            .key
-            .is_some_and(|key| coherence.banned(entry.stamp, key));
         let certificate = Certificate::new(entry.stamp, entry.tags);
-        let verdict = coherence.usable(&certificate, Writes::Ignore);
-        banned || matches!(verdict, Err(Unusable::Dropped | Unusable::Forgotten))
+        let key = entry.key.unwrap_or_default();
+        let verdict = coherence.usable(&certificate, key, Writes::Ignore);
+        matches!(verdict, Err(Unusable::Dropped | Unusable::Forgotten))
     }
 }
 

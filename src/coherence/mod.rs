@@ -1,4 +1,4 @@
-//! Coherence: what has been dropped, when, and whether this process may still say "hit".
+//! Coherence: what has been dropped, when, and whether this replica may still say "hit".
 //!
 //! Deleting is not how entries become invalid: a slow fill could put a dead one back a moment later. Instead every drop
 //! is a record of one ordered log, and every entry carries the place of that log at which its own story began, *before*
@@ -6,66 +6,137 @@
 //! dropped since ([`Coherence::usable`]). A write is announced before it is forwarded and committed before its answer
 //! goes out; between the two its tags are not served from the cache at all.
 //!
-//! The log here lives in this process. What flows in: announcements, commits, drops, the tick of a clock. What flows out:
-//! stamps and verdicts. Promise: once [`Intent::commit`] has returned, no later [`Coherence::usable`] says yes to
-//! anything that carries a committed tag and was asked for before.
+//! # Where the log is
+//!
+//! Without Redis the log is in this process ([`Coherence::alone`]): a record is applied the moment it is made. With Redis
+//! ([`Coherence::shared`]) it is a stream that scripts keep (`*.lua`, [`script`]), and every replica follows it on a thread
+//! of its own (`follow`), so that no load delays it. A replica serves from its cache only under a *lease*: it has read the
+//! log to its tail less than `lease` ago. A write waits until every replica has acknowledged it, or until the leases of
+//! those who have not must have run out. The state machines of both sides are free of I/O ([`replica`], [`write`]), so that
+//! the same code runs here, in the simulation and under the model checker.
+//!
+//! What flows in: announcements, commits, drops, the tick of a clock. What flows out: stamps and verdicts. Promise: once
+//! [`Intent::commit`] has returned, no replica's [`Coherence::usable`] says yes any more to what carries a committed tag
+//! and was asked for before; unless it says that the write was not coordinated, which only happens when this replica is
+//! cut off from the log.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::entry::{Certificate, Stamp};
+use crate::metrics::CoherenceMetrics;
 use crate::tag::{Tag, Tags};
 
 pub mod clock;
+mod follow;
 pub mod log;
 pub mod record;
+pub mod replica;
 pub mod script;
-mod standin;
-mod table;
+pub mod table;
+pub mod view;
+pub mod write;
 
-use record::Token;
-pub use standin::{Purge, Purged, Refused, Standing};
-use table::Table;
-pub use table::{Unusable, Writes};
+use clock::Time;
+use follow::Following;
+pub use follow::{Place, Status};
+use record::{Change, Record, Token};
+use replica::Timing;
+pub use table::{Standing, Unusable, Writes};
+use view::View;
+pub use write::Promise;
+use write::{Do, Input, Rules, Settlement, Waited, Write};
 
-/// The knobs of `[coherence]` that a log inside one process has.
+/// How many broken-off writes are dropped once more when their time is over; one more keeps its tags uncached instead.
+const MAX_DOUBTS: usize = 4096;
+
+/// The knobs of `[coherence]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Config {
+    /// What writes promise: the strictest that any route asks for.
+    pub promise: Promise,
+    /// How long a replica may serve from its cache without having read the log to its tail.
+    pub lease: Duration,
     /// The longest time after which a forwarded write may still take place.
     pub intent_ttl: Duration,
     /// How much longer a write's tags stay uncached: the app may read from a database replica that lags.
     pub origin_lag: Duration,
+    /// Whether writes go on when the log cannot be reached.
+    pub forward: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
+            promise: Promise::Strong,
+            lease: Duration::from_secs(1),
             intent_ttl: Duration::from_secs(60),
             origin_lag: Duration::ZERO,
+            forward: true,
         }
     }
 }
 
-/// The one door to the log of drops.
-#[derive(Clone, Debug)]
+impl Config {
+    fn timing(&self) -> Timing {
+        Timing::new(self.lease, self.intent_ttl)
+    }
+}
+
+/// The one door to the log of drops. A cheap handle.
+#[derive(Clone)]
 pub struct Coherence {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     config: Config,
-    /// Changes with every record. An entry found usable at a version is usable while the version stands, so that a hit
-    /// costs one load and no lock while nobody writes.
-    version: AtomicU64,
-    tokens: AtomicU64,
-    /// A standard lock: held for a few map operations, never across an await; readers share it.
-    table: RwLock<Table>,
-    bans: std::sync::atomic::AtomicUsize,
-    extra: RwLock<standin::Extra>,
+    view: Arc<View>,
+    log: Log,
+    doubts: AtomicUsize,
+    metrics: Arc<CoherenceMetrics>,
+}
+
+enum Log {
+    Here,
+    Shared(Following),
+}
+
+/// The log did not take it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// The shared log cannot be reached.
+    Unreachable,
+    /// There is no such announcement: never, or not any more.
+    Unknown,
+}
+
+/// What to drop.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Purge {
+    /// What carries one of these.
+    Tags(Tags),
+    /// What carries one of these is stale from now on.
+    Soften(Tags),
+    /// What this glob matches.
+    Ban(Box<str>),
+}
+
+/// How a drop ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Purged {
+    /// Its place in the log; `None`: the shared log could not be reached, and it was dropped here only.
+    pub position: Option<u64>,
+    /// Which log.
+    pub epoch: u64,
+    /// How many replicas there are.
+    pub members: u32,
+    /// Whether all of them said so; else their leases have run out.
+    pub acknowledged: bool,
+    /// How long that took.
+    pub waited: Duration,
 }
 
 /// An announced write. Dropped without a word, it stays open until its time is over: nobody knows whether the write took
@@ -75,21 +146,43 @@ struct Shared {
 pub struct Intent {
     coherence: Coherence,
     token: Token,
+    announced: Tags,
+    /// The write's side of the shared log; none where the log is here.
+    write: Option<Write>,
 }
 
 impl Coherence {
     /// A log of its own, in this process.
     #[must_use]
-    pub fn new(config: Config, epoch: u64) -> Self {
-        let table = RwLock::new(Table::new(epoch));
+    pub fn alone(config: Config, epoch: u64, metrics: Arc<CoherenceMetrics>) -> Self {
+        let view = Arc::new(View::new(epoch, Time::FOREVER));
+        Self::new(config, view, Log::Here, metrics)
+    }
+
+    /// A log that replicas share. A thread of its own begins to follow it. To be called inside a runtime.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the place.
+    pub fn shared(
+        config: Config,
+        place: Place,
+        metrics: Arc<CoherenceMetrics>,
+    ) -> Result<Self, String> {
+        let view = Arc::new(View::new(0, Time::NEVER));
+        let timing = config.timing();
+        let following = Following::begin(place, timing, Arc::clone(&view), Arc::clone(&metrics))?;
+        Ok(Self::new(config, view, Log::Shared(following), metrics))
+    }
+
+    fn new(config: Config, view: Arc<View>, log: Log, metrics: Arc<CoherenceMetrics>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 config,
-                version: AtomicU64::new(0),
-                tokens: AtomicU64::new(0),
-                table,
-                bans: std::sync::atomic::AtomicUsize::new(0),
-                extra: RwLock::default(),
+                view,
+                log,
+                doubts: AtomicUsize::new(0),
+                metrics,
             }),
         }
     }
@@ -97,34 +190,22 @@ impl Coherence {
     /// The place in the log to remember *before* asking the app.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
-        self.read().stamp()
+        self.shared.view.stamp()
     }
 
-    /// Whether an entry may answer now. To be asked last, with the bytes in hand: the moment of the question is the
-    /// moment of the read.
+    /// Whether an entry, stored under this full key, may answer now. To be asked last, with the bytes in hand: the moment
+    /// of the question is the moment of the read. An empty key is none: then bans do not count.
     ///
     /// # Errors
     ///
     /// Why it may not.
-    pub fn usable(&self, certificate: &Certificate, writes: Writes) -> Result<Standing, Unusable> {
-        let version = self.shared.version.load(Ordering::Acquire);
-        if certificate.checked.load(Ordering::Relaxed) == version {
-            return Ok(Standing::Good);
-        }
-        let table = self.read();
-        table.check(certificate.stamp, &certificate.tags, writes)?;
-        if self.standing(certificate) == Standing::Softened {
-            return Ok(Standing::Softened);
-        }
-        // Only a check that counted open writes may be remembered: a strong reader must not inherit a bounded verdict.
-        // The version cannot have changed under the lock.
-        if writes == Writes::Count {
-            certificate.checked.store(
-                self.shared.version.load(Ordering::Acquire),
-                Ordering::Relaxed,
-            );
-        }
-        Ok(Standing::Good)
+    pub fn usable(
+        &self,
+        certificate: &Certificate,
+        key: &[u8],
+        writes: Writes,
+    ) -> Result<Standing, Unusable> {
+        self.shared.view.usable(certificate, key, writes)
     }
 
     /// Whether something stamped and tagged like this may be used now: for a fill that has not ended.
@@ -132,85 +213,433 @@ impl Coherence {
     /// # Errors
     ///
     /// Why it may not.
-    pub fn check(&self, stamp: Stamp, tags: &[Tag], writes: Writes) -> Result<(), Unusable> {
-        self.read().check(stamp, tags, writes)
+    pub fn check(
+        &self,
+        stamp: Stamp,
+        tags: &[Tag],
+        key: &[u8],
+        writes: Writes,
+    ) -> Result<Standing, Unusable> {
+        self.shared.view.check(stamp, tags, key, writes)
     }
 
-    /// Announces a write to these tags: from now until its end they are answered by the app alone.
-    pub fn announce(&self, tags: Tags) -> Intent {
-        let token = Token(self.shared.tokens.fetch_add(1, Ordering::Relaxed));
-        let deadline = Instant::now() + self.shared.config.intent_ttl;
-        self.write(|table| table.announce(token, tags, deadline));
-        Intent {
+    /// Whether this replica may serve from its cache at all.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        self.shared.view.holds_lease()
+    }
+
+    /// For how long this replica may serve from its cache without hearing more; `None`: for ever, the log is here.
+    #[must_use]
+    pub fn lease_left(&self) -> Option<Duration> {
+        let lease = self.shared.view.lease();
+        (lease != Time::FOREVER).then(|| lease.since(Time::now()))
+    }
+
+    /// Announces a write to these tags: from now until its end they are answered by the app alone. With a shared log this
+    /// takes a round trip; a strict write waits until every replica knows.
+    ///
+    /// # Errors
+    ///
+    /// When the shared log cannot be reached and such a write must then not go on.
+    ///
+    /// # Cancel safety
+    ///
+    /// An announcement that was made stays open until it expires.
+    pub async fn announce(&self, tags: Tags) -> Result<Intent, Refused> {
+        self.announce_as(self.shared.config.promise, tags).await
+    }
+
+    async fn announce_as(&self, promise: Promise, tags: Tags) -> Result<Intent, Refused> {
+        let mut intent = Intent {
             coherence: self.clone(),
-            token,
+            token: new_token(),
+            announced: tags,
+            write: None,
+        };
+        match &self.shared.log {
+            Log::Here => {
+                self.append(intent.token, Change::Intent(intent.announced.clone()));
+            }
+            Log::Shared(following) => {
+                let rules = self.rules(promise);
+                let mut write = Write::new(rules, intent.token, intent.announced.clone());
+                let done = following.drive(&mut write, Input::Look).await;
+                if done == Do::Refuse {
+                    self.shared.metrics.waited_refused.observe(0.0);
+                    return Err(Refused::Unreachable);
+                }
+                intent.write = Some(write);
+            }
+        }
+        Ok(intent)
+    }
+
+    /// Drops things now, on every replica; waits as a strong write does.
+    ///
+    /// # Cancel safety
+    ///
+    /// A drop that has begun may or may not happen.
+    pub async fn purge(&self, what: Purge) -> Purged {
+        let change = match what {
+            Purge::Tags(tags) => Change::Point(tags),
+            Purge::Soften(tags) => Change::Soften(tags),
+            Purge::Ban(text) => Change::Ban(text),
+        };
+        let promise = self.shared.config.promise.max(Promise::Strong);
+        self.point(promise, change).await
+    }
+
+    /// Drops tags, as a write that has just been answered does.
+    ///
+    /// # Cancel safety
+    ///
+    /// A drop that has begun may or may not happen.
+    pub async fn drop_tags(&self, tags: Tags) {
+        let promise = self.shared.config.promise;
+        self.point(promise, Change::Point(tags)).await;
+    }
+
+    async fn point(&self, promise: Promise, change: Change) -> Purged {
+        let began = Time::now();
+        match &self.shared.log {
+            Log::Here => self.purged_here(self.append(new_token(), change)),
+            Log::Shared(following) => {
+                let mut write = Write::point(self.rules(promise), new_token(), change);
+                let done = following.drive(&mut write, Input::Look).await;
+                self.purged(following, done, began)
+            }
         }
     }
 
-    /// Drops tags at once; the position of the drop.
-    pub fn drop_tags(&self, tags: &[Tag]) -> u64 {
-        self.write(|table| table.drop_tags(tags))
+    /// Announces a write that does not pass through the proxy: its token, and the position of the announcement.
+    ///
+    /// # Errors
+    ///
+    /// When the shared log cannot be reached.
+    pub async fn open(&self, tags: Tags, ttl: Option<Duration>) -> Result<(u64, u64), Refused> {
+        let promise = self.shared.config.promise.max(Promise::Strong);
+        let intent = self.announce_as(promise, tags).await?;
+        let announced = intent.write.as_ref().is_none_or(Write::is_announced);
+        if !announced {
+            return Err(Refused::Unreachable);
+        }
+        if let Some(ttl) = ttl.filter(|ttl| *ttl < self.shared.config.intent_ttl) {
+            let (coherence, token) = (self.clone(), intent.token);
+            tokio::spawn(async move {
+                tokio::time::sleep(ttl).await;
+                coherence.expire(token).await;
+            });
+        }
+        let position = intent
+            .write
+            .as_ref()
+            .and_then(Write::announced_at)
+            .unwrap_or_else(|| self.stamp().seq);
+        Ok((intent.token.0, position))
+    }
+
+    /// Ends an announced write. Committed without tags, it changed all that was announced.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such announcement and nothing else is named.
+    pub async fn settle(&self, token: u64, committed: bool, tags: Tags) -> Result<Purged, Refused> {
+        let token = Token(token);
+        let announced = self
+            .shared
+            .view
+            .read(|table| table.announced(token).cloned());
+        let tags = match (announced.clone(), committed) {
+            (Some(announced), true) if tags.is_empty() => announced,
+            (Some(_), _) => tags,
+            (None, true) if !tags.is_empty() => tags,
+            (None, _) => return Err(Refused::Unknown),
+        };
+        let began = Time::now();
+        match &self.shared.log {
+            Log::Here => {
+                let change = match (committed, announced.is_some()) {
+                    (true, true) => Change::Commit(tags),
+                    (true, false) => Change::Point(tags),
+                    (false, _) => Change::Close,
+                };
+                Ok(self.purged_here(self.append(token, change)))
+            }
+            Log::Shared(following) => {
+                let promise = self.shared.config.promise.max(Promise::Strong);
+                let change = if committed {
+                    Change::Commit(tags)
+                } else {
+                    Change::Close
+                };
+                let mut write = Write::point(self.rules(promise), token, change);
+                let done = following.drive(&mut write, Input::Look).await;
+                Ok(self.purged(following, done, began))
+            }
+        }
     }
 
     /// Ends announcements whose time is over, and forgets old drops. To be called every second or so; how many ended.
-    pub fn tick(&self, now: Instant) -> usize {
-        let ended = self.write(|table| table.expire(now));
-        if ended > 0 {
+    pub async fn tick(&self) -> usize {
+        self.tick_at(Time::now()).await
+    }
+
+    async fn tick_at(&self, now: Time) -> usize {
+        let view = &self.shared.view;
+        view.forget_old(now);
+        let ttl = self.shared.config.intent_ttl;
+        let overdue = view.read(|table| table.overdue(now, ttl));
+        for (token, _) in &overdue {
+            self.expire(*token).await;
+        }
+        if !overdue.is_empty() {
             tracing::warn!(
-                writes = ended,
+                writes = overdue.len(),
                 "writes without a known end: what they may have changed is dropped"
             );
         }
-        ended
+        overdue.len()
+    }
+
+    /// Ends an announcement whose end nobody saw as if the write had taken place.
+    async fn expire(&self, token: Token) {
+        let announced = self
+            .shared
+            .view
+            .read(|table| table.announced(token).cloned());
+        let Some(tags) = announced else {
+            return;
+        };
+        match &self.shared.log {
+            Log::Here => {
+                self.append(token, Change::Expire(tags));
+            }
+            Log::Shared(following) => following.expire(token).await,
+        }
     }
 
     /// How many writes are under way.
     #[must_use]
     pub fn open_writes(&self) -> usize {
-        self.read().open_writes()
+        self.shared.view.read(table::Table::open_writes)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.shared
-            .table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        let mut table: RwLockWriteGuard<'_, Table> = self
-            .shared
-            .table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = table.stamp();
-        let result = change(&mut table);
-        // A tick that changed nothing must not make every entry look at its tags again.
-        if table.stamp() != before {
-            self.shared.version.fetch_add(1, Ordering::Release);
+    /// How this replica stands, for people.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        match &self.shared.log {
+            Log::Here => None,
+            Log::Shared(following) => Some(following.status()),
         }
-        result
+    }
+
+    /// Reads the log until it holds what a session has seen (`EPOCH-SEQ`), or for this long; whether it does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing depends on it.
+    pub async fn catch_up(&self, epoch: u64, seq: u64, within: Duration) -> bool {
+        match &self.shared.log {
+            Log::Here => true,
+            Log::Shared(following) => following.catch_up(epoch, seq, within).await,
+        }
+    }
+
+    /// Stops serving from the cache, and tells the others not to wait for this replica.
+    pub async fn leave(&self) {
+        if let Log::Shared(following) = &self.shared.log {
+            following.leave().await;
+        }
+    }
+
+    fn rules(&self, promise: Promise) -> Rules {
+        Rules {
+            promise,
+            timing: self.shared.config.timing(),
+            forward: self.shared.config.forward,
+        }
+    }
+
+    /// Appends a record to the log in this process; its number.
+    fn append(&self, token: Token, change: Change) -> u64 {
+        self.shared.view.change(|table| {
+            let seq = table.stamp().seq + 1;
+            table.apply(&Record { seq, token, change }, Time::now());
+            seq
+        })
+    }
+
+    fn purged_here(&self, seq: u64) -> Purged {
+        Purged {
+            position: Some(seq),
+            epoch: self.stamp().epoch,
+            members: 1,
+            acknowledged: true,
+            waited: Duration::ZERO,
+        }
+    }
+
+    fn purged(&self, following: &Following, done: Do, began: Time) -> Purged {
+        let waited = Time::now().since(began);
+        let (position, epoch, acknowledged) = match done {
+            Do::Answer(Waited::Acknowledged { seq, epoch }) => (Some(seq), epoch, true),
+            Do::Answer(Waited::Lease { seq, epoch }) => (Some(seq), epoch, false),
+            Do::Answer(Waited::Uncoordinated(tags)) => {
+                following.journal(tags);
+                (None, 0, false)
+            }
+            Do::Answer(Waited::Nothing) => (Some(0), 0, true),
+            Do::Call(_) | Do::Wait(_) | Do::Forward | Do::Refuse => (None, 0, false),
+        };
+        Purged {
+            position,
+            epoch,
+            members: following.status().members,
+            acknowledged,
+            waited,
+        }
+    }
+
+    fn tell(&self, ended: &Ended) {
+        let metrics = &self.shared.metrics;
+        let histogram = match ended.end {
+            End::Here | End::Acknowledged => &metrics.waited_acknowledged,
+            End::Lease => &metrics.waited_lease,
+            End::Uncoordinated => &metrics.waited_uncoordinated,
+        };
+        histogram.observe(ended.waited.as_secs_f64());
     }
 }
 
+/// How a committed write ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// The number of the drop; 0 when it is not in the log.
+    pub seq: u64,
+    /// In which log.
+    pub epoch: u64,
+    /// What was waited for.
+    pub end: End,
+    /// For how long.
+    pub waited: Duration,
+}
+
+/// What a committed write waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Nobody: the log is in this process.
+    Here,
+    /// All replicas have acknowledged.
+    Acknowledged,
+    /// The leases of those who have not have run out.
+    Lease,
+    /// The log could not be reached: others may be stale until their leases run out, or until they hear of it.
+    Uncoordinated,
+}
+
 impl Intent {
-    /// The write took place, or may have: drops `tags`, and ends the announcement (after `origin_lag`).
-    pub fn commit(self, tags: &[Tag]) -> u64 {
-        let lag = self.coherence.shared.config.origin_lag;
-        let hold = (lag > Duration::ZERO).then(|| Instant::now() + lag);
-        self.coherence
-            .write(|table| table.commit(self.token, tags, hold))
+    /// Whether the announcement is in the log. It is not on `bounded` routes, and when the log cannot be reached.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.write.as_ref().is_none_or(Write::is_announced)
+    }
+
+    /// The write took place, or may have: drops `tags`, ends the announcement (after `origin_lag`), and waits until no
+    /// replica can serve what was there. `covered` says that the announcement reaches all of `tags`: then the waiting was
+    /// done while the app was working.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not: the drop may or may not happen. To be called in a task that outlives its client.
+    pub async fn commit(self, tags: Tags, covered: bool) -> Ended {
+        let coherence = self.coherence.clone();
+        let lag = coherence.shared.config.origin_lag;
+        // Announced again before the announcement ends, so that there is no gap between the two.
+        let held = if lag > Duration::ZERO {
+            coherence
+                .announce_as(Promise::Strong, tags.clone())
+                .await
+                .ok()
+        } else {
+            None
+        };
+        let ended = self.commit_now(tags.clone(), covered).await;
+        if let Some(held) = held {
+            tokio::spawn(async move {
+                tokio::time::sleep(lag).await;
+                held.commit_now(tags, true).await;
+            });
+        }
+        coherence.tell(&ended);
+        ended
+    }
+
+    async fn commit_now(self, tags: Tags, covered: bool) -> Ended {
+        let shared = &self.coherence.shared;
+        let (Log::Shared(following), Some(mut write)) = (&shared.log, self.write) else {
+            let seq = self.coherence.append(self.token, Change::Commit(tags));
+            return Ended {
+                seq,
+                epoch: self.coherence.stamp().epoch,
+                end: End::Here,
+                waited: Duration::ZERO,
+            };
+        };
+        let began = Time::now();
+        let settlement = Settlement::Changed { tags, covered };
+        let done = following
+            .drive(&mut write, Input::Settled(settlement))
+            .await;
+        let waited = Time::now().since(began);
+        let (seq, epoch, end) = match done {
+            Do::Answer(Waited::Acknowledged { seq, epoch }) => (seq, epoch, End::Acknowledged),
+            Do::Answer(Waited::Lease { seq, epoch }) => (seq, epoch, End::Lease),
+            Do::Answer(Waited::Uncoordinated(tags)) => {
+                following.journal(tags);
+                (0, 0, End::Uncoordinated)
+            }
+            Do::Answer(Waited::Nothing) | Do::Call(_) | Do::Wait(_) | Do::Forward | Do::Refuse => {
+                (0, 0, End::Acknowledged)
+            }
+        };
+        Ended {
+            seq,
+            epoch,
+            end,
+            waited,
+        }
     }
 
     /// The write did not take place: nothing is dropped.
-    pub fn close(self) {
-        self.coherence.write(|table| table.close(self.token));
+    pub async fn close(self) {
+        match (&self.coherence.shared.log, self.write) {
+            (Log::Shared(following), Some(mut write)) => {
+                let refused = Input::Settled(Settlement::Refused);
+                following.drive(&mut write, refused).await;
+            }
+            _ => {
+                self.coherence.append(self.token, Change::Close);
+            }
+        }
     }
 
     /// The app never had all of the request: what it announced is dropped now, and again when the write can no longer take
-    /// place.
-    pub fn doubt(self) {
-        self.coherence.write(|table| table.doubt(self.token));
+    /// place. In between it is answered as usual: a client that breaks off on purpose must not keep the cache from
+    /// answering.
+    pub async fn doubt(self) {
+        let coherence = self.coherence.clone();
+        if coherence.shared.doubts.fetch_add(1, Ordering::Relaxed) >= MAX_DOUBTS {
+            coherence.shared.doubts.fetch_sub(1, Ordering::Relaxed);
+            return self.leave_open();
+        }
+        let tags = self.announced.clone();
+        self.commit_now(tags.clone(), true).await;
+        tokio::spawn(async move {
+            tokio::time::sleep(coherence.shared.config.intent_ttl).await;
+            coherence.drop_tags(tags).await;
+            coherence.shared.doubts.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 
     /// Nobody knows: the tags stay uncached until the write can no longer take place.
@@ -219,60 +648,37 @@ impl Intent {
             token = self.token.0,
             "a write without a known end stays open"
         );
+        if let Log::Shared(following) = &self.coherence.shared.log
+            && !self.is_announced()
+        {
+            // Nobody was told of it: whoever serves from a cache must hear of it once it can no longer take place.
+            let coherence = self.coherence.clone();
+            following.journal(self.announced.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(coherence.shared.config.intent_ttl).await;
+                coherence.drop_tags(self.announced).await;
+            });
+        }
+    }
+}
+
+fn new_token() -> Token {
+    let mut random = [0; 8];
+    // Without randomness nothing else here works either; a clash of tokens closes another write with a drop.
+    if getrandom::fill(&mut random).is_err() {
+        return Token(Time::now().0);
+    }
+    Token(u64::from_be_bytes(random) | 1)
+}
+
+impl fmt::Debug for Coherence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coherence")
+            .field("config", &self.shared.config)
+            .field("stamp", &self.stamp())
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn certificate(coherence: &Coherence, name: &str) -> Certificate {
-        Certificate::new(coherence.stamp(), Tags::from_iter([Tag::named(name)]))
-    }
-
-    #[tokio::test]
-    async fn a_remembered_verdict_lasts_until_the_next_record() {
-        let coherence = Coherence::new(Config::default(), 1);
-        let entry = certificate(&coherence, "a");
-        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(Standing::Good));
-        assert_eq!(
-            entry.checked.load(Ordering::Relaxed),
-            coherence.shared.version.load(Ordering::Relaxed)
-        );
-        coherence.tick(Instant::now());
-        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(Standing::Good));
-        coherence.drop_tags(&[Tag::named("a")]);
-        assert_eq!(
-            coherence.usable(&entry, Writes::Count),
-            Err(Unusable::Dropped)
-        );
-    }
-
-    #[tokio::test]
-    async fn a_bounded_verdict_is_not_remembered_for_strong_readers() {
-        let coherence = Coherence::new(Config::default(), 1);
-        let entry = certificate(&coherence, "a");
-        let intent = coherence.announce(Tags::from_iter([Tag::named("a")]));
-        assert_eq!(coherence.usable(&entry, Writes::Ignore), Ok(Standing::Good));
-        assert_eq!(
-            coherence.usable(&entry, Writes::Count),
-            Err(Unusable::Dirty)
-        );
-        intent.close();
-        assert_eq!(coherence.usable(&entry, Writes::Count), Ok(Standing::Good));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_intent_that_nobody_settles_expires_as_a_drop() {
-        let coherence = Coherence::new(Config::default(), 1);
-        let entry = certificate(&coherence, "a");
-        drop(coherence.announce(Tags::from_iter([Tag::named("a")])));
-        assert_eq!(coherence.open_writes(), 1);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(coherence.tick(Instant::now()), 1);
-        assert_eq!(
-            coherence.usable(&entry, Writes::Count),
-            Err(Unusable::Dropped)
-        );
-    }
-}
+mod tests;

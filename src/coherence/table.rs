@@ -1,17 +1,17 @@
-//! The table of drops: for every tag, when it was last dropped and how many writes to it are under way.
+//! The table of drops: what the log comes to. For every tag, when it was last dropped and how many writes to it are open.
 //!
-//! Pure: it owns no lock, no clock and no socket. Each change is a record of one ordered log with contiguous numbers;
-//! the table is what that log comes to. An entry is usable when none of its tags has been dropped since its stamp, none
-//! is open, and its stamp is not older than what the table still remembers (the floor). Forgetting therefore costs hits
-//! and never a stale answer.
+//! Pure: it owns no lock, no clock and no socket. An entry is usable when none of its tags has been dropped since its
+//! stamp, none is open, no ban since has meant it, and its stamp is not older than what the table still remembers (the
+//! floor). Forgetting therefore costs hits and never a stale answer.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::record::Token;
+use super::clock::Time;
+use super::record::{Change, Record, Token};
 use crate::entry::Stamp;
+use crate::glob::Glob;
+use crate::key;
 use crate::tag::{Tag, Tags};
 
 /// How long drops are remembered one by one; an entry stamped before that is a miss.
@@ -23,8 +23,8 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 /// How many tags are remembered one by one.
 const MAX_CELLS: usize = 1_000_000;
 
-/// How many broken-off writes are remembered; one more keeps its tags uncached instead.
-const MAX_DOUBTS: usize = 4096;
+/// How many bans are remembered one by one; one more drops everything instead, since each costs every first look.
+const MAX_BANS: usize = 256;
 
 /// Why an entry or a fill may not be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,30 +35,42 @@ pub enum Unusable {
     Dropped,
     /// Its stamp is older than the table's memory, or of another log.
     Forgotten,
+    /// This replica has not read the log lately enough to know.
+    NoLease,
 }
 
-/// Whether open writes count: they do not for `bounded` routes, which may lag.
+/// How an entry that may be used stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Nothing was said about it.
+    Good,
+    /// It was purged softly.
+    Softened,
+}
+
+/// What a reader asks of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Writes {
+    /// An open write to a tag makes it unusable; and nothing is usable that an older epoch's writes may still change.
+    Strict,
     /// An open write to a tag makes it unusable.
     Count,
-    /// Only drops do.
+    /// Only drops do: for `bounded` routes, which may lag.
     Ignore,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Cell {
     dropped: u64,
+    softened: u64,
     open: u32,
 }
 
 #[derive(Debug)]
 struct Open {
     tags: Tags,
-    /// When the write can no longer take place, and the tags are dropped.
-    deadline: Instant,
-    /// The write took place, and only the app's database lags.
-    committed: bool,
+    /// When this replica heard of it.
+    since: Time,
 }
 
 /// The table of drops.
@@ -67,13 +79,16 @@ pub struct Table {
     epoch: u64,
     /// The number of the last record.
     seq: u64,
-    /// Stamps below this are unusable.
-    floor: u64,
+    /// Stamps below this are unusable: the log said so.
+    fence: u64,
+    /// Stamps below this are unusable: this table has forgotten.
+    forgotten: u64,
+    /// Stamps below this are unusable for strict readers.
+    strict: u64,
     cells: HashMap<Tag, Cell>,
     open: HashMap<Token, Open>,
-    /// Tags to drop once more, and when.
-    doubts: Vec<(Instant, Tags)>,
-    checkpoints: Vec<(Instant, u64)>,
+    bans: Vec<(u64, Glob)>,
+    checkpoints: Vec<(Time, u64)>,
 }
 
 impl Table {
@@ -83,10 +98,12 @@ impl Table {
         Self {
             epoch,
             seq: 0,
-            floor: 0,
+            fence: 0,
+            forgotten: 0,
+            strict: 0,
             cells: HashMap::new(),
             open: HashMap::new(),
-            doubts: Vec::new(),
+            bans: Vec::new(),
             checkpoints: Vec::new(),
         }
     }
@@ -106,141 +123,130 @@ impl Table {
         self.open.len()
     }
 
-    /// Whether something stamped and tagged like this may be used now.
+    /// What a write announced, while it is open.
+    #[must_use]
+    pub fn announced(&self, token: Token) -> Option<&Tags> {
+        self.open.get(&token).map(|open| &open.tags)
+    }
+
+    /// The writes that have been open for longer than this: they can no longer take place, or have.
+    #[must_use]
+    pub fn overdue(&self, now: Time, ttl: Duration) -> Vec<(Token, Tags)> {
+        self.open
+            .iter()
+            .filter(|(_, open)| now >= open.since + ttl)
+            .map(|(token, open)| (*token, open.tags.clone()))
+            .collect()
+    }
+
+    /// Whether something stamped and tagged like this, and stored under this full key, may be used now. An empty key is
+    /// none: then bans do not count.
     ///
     /// # Errors
     ///
     /// Why it may not. A drop is told before an open write: waiting would not help.
-    pub fn check(&self, stamp: Stamp, tags: &[Tag], writes: Writes) -> Result<(), Unusable> {
-        if stamp.epoch != self.epoch || stamp.seq < self.floor {
+    pub fn check(
+        &self,
+        stamp: Stamp,
+        tags: &[Tag],
+        key: &[u8],
+        writes: Writes,
+    ) -> Result<Standing, Unusable> {
+        let floor = self.fence.max(self.forgotten);
+        if stamp.epoch != self.epoch
+            || stamp.seq < floor
+            || (writes == Writes::Strict && stamp.seq < self.strict)
+        {
             return Err(Unusable::Forgotten);
         }
-        let mut dirty = false;
+        let (mut dirty, mut softened) = (false, false);
         for cell in tags.iter().filter_map(|tag| self.cells.get(tag)) {
             if cell.dropped > stamp.seq {
                 return Err(Unusable::Dropped);
             }
             dirty |= cell.open > 0;
+            softened |= cell.softened > stamp.seq;
         }
-        if dirty && writes == Writes::Count {
-            Err(Unusable::Dirty)
+        if self.is_banned(stamp, key) {
+            return Err(Unusable::Dropped);
+        }
+        if dirty && writes != Writes::Ignore {
+            return Err(Unusable::Dirty);
+        }
+        Ok(if softened {
+            Standing::Softened
         } else {
-            Ok(())
+            Standing::Good
+        })
+    }
+
+    fn is_banned(&self, stamp: Stamp, key: &[u8]) -> bool {
+        if key.is_empty() || self.bans.last().is_none_or(|(seq, _)| *seq <= stamp.seq) {
+            return false;
+        }
+        // A key that cannot be read back may be meant.
+        key::target_of(key).is_none_or(|target| {
+            let newer = self.bans.iter().rev();
+            newer
+                .take_while(|(seq, _)| *seq > stamp.seq)
+                .any(|(_, ban)| ban.matches(target.path, target.query))
+        })
+    }
+
+    /// Forgets everything, and begins at this place with these writes open. Nothing stamped before is usable.
+    pub fn begin(&mut self, epoch: u64, seq: u64, open: Vec<(Token, Tags)>, now: Time) {
+        *self = Self::new(epoch);
+        self.seq = seq;
+        self.fence = seq;
+        for (token, tags) in open {
+            self.open(token, tags, now);
         }
     }
 
-    /// Notes that a write to these tags is about to be forwarded.
-    pub fn announce(&mut self, token: Token, tags: Tags, deadline: Instant) {
-        self.hold(token, tags, deadline, false);
-    }
-
-    fn hold(&mut self, token: Token, tags: Tags, deadline: Instant, committed: bool) {
-        self.seq += 1;
-        for tag in &tags {
-            self.cells.entry(*tag).or_default().open += 1;
-        }
-        let open = Open {
-            tags,
-            deadline,
-            committed,
-        };
-        self.open.insert(token, open);
-    }
-
-    /// Notes that an announced write took place: drops `tags`, and ends the announcement. With `hold`, `tags` are open
-    /// until then, and are dropped once more at its end: what was announced may be too much, and what the answer told
-    /// was not announced.
-    pub fn commit(&mut self, token: Token, tags: &[Tag], hold: Option<Instant>) -> u64 {
-        self.drop_tags(tags);
-        self.close(token);
-        if let Some(until) = hold {
-            self.hold(token, tags.into(), until, true);
-        }
-        self.seq
-    }
-
-    /// Notes that an announced write did not take place.
-    pub fn close(&mut self, token: Token) {
-        let Some(open) = self.open.remove(&token) else {
-            return;
-        };
-        self.seq += 1;
-        for tag in &open.tags {
-            if let Some(cell) = self.cells.get_mut(tag) {
-                cell.open -= 1;
-                if cell.open == 0 && cell.dropped <= self.floor {
-                    self.cells.remove(tag);
-                }
+    /// Applies the next record.
+    pub fn apply(&mut self, record: &Record, now: Time) {
+        self.seq = record.seq;
+        match &record.change {
+            Change::Intent(tags) => self.open(record.token, tags.clone(), now),
+            Change::Commit(_) | Change::Expire(_) => {
+                self.note(record);
+                self.close(record.token);
+            }
+            Change::Close => self.close(record.token),
+            Change::Point(_) | Change::Soften(_) | Change::Ban(_) | Change::Fence => {
+                self.note(record);
             }
         }
-    }
-
-    /// Notes that an announced write hardly took place, since the app never had all of its request: drops its tags now, and
-    /// once more when it can no longer take place. In between they are answered as usual: a client that breaks off on
-    /// purpose must not keep the cache from answering.
-    pub fn doubt(&mut self, token: Token) {
-        let Some(open) = self.open.get(&token) else {
-            return;
-        };
-        if self.doubts.len() >= MAX_DOUBTS {
-            return;
-        }
-        let (deadline, tags) = (open.deadline, open.tags.clone());
-        self.drop_tags(&tags);
-        self.close(token);
-        self.doubts.push((deadline, tags));
-    }
-
-    /// Drops tags.
-    pub fn drop_tags(&mut self, tags: &[Tag]) -> u64 {
-        self.seq += 1;
-        for tag in tags {
-            self.cells.entry(*tag).or_default().dropped = self.seq;
-        }
         self.forget_excess();
-        self.seq
     }
 
-    /// Ends the announcements whose time is over as if the writes had taken place, since nobody knows; how many. The
-    /// holds of writes that did take place end too, and do not count.
-    pub fn expire(&mut self, now: Instant) -> usize {
-        let over = |(deadline, _): &mut (Instant, Tags)| *deadline <= now;
-        let doubts: Vec<_> = self.doubts.extract_if(.., over).collect();
-        doubts.iter().for_each(|(_, tags)| {
-            self.drop_tags(tags);
-        });
-        let due: Vec<Token> = self
-            .open
-            .iter()
-            .filter(|(_, open)| open.deadline <= now)
-            .map(|(token, _)| *token)
-            .collect();
-        let mut unknown = 0;
-        for token in due {
-            let Some(open) = self.open.get(&token) else {
-                continue;
-            };
-            unknown += usize::from(!open.committed);
-            let tags = open.tags.clone();
-            self.drop_tags(&tags);
-            self.close(token);
-        }
-        self.forget_old(now);
-        unknown
+    /// Takes note of what records from before the beginning dropped.
+    pub fn recall(&mut self, records: &[Record]) {
+        records.iter().for_each(|record| self.note(record));
+        self.bans.sort_by_key(|(seq, _)| *seq);
+        self.forget_excess();
     }
 
-    fn forget_old(&mut self, now: Instant) {
-        if self
-            .checkpoints
-            .last()
-            .is_none_or(|(at, _)| *at + CHECKPOINT <= now)
-        {
+    /// What is stamped before this is unusable; from here on the records decide.
+    pub fn set_fence(&mut self, fence: u64) {
+        self.fence = fence;
+    }
+
+    /// What is stamped before this is unusable for strict readers.
+    pub fn set_strict_fence(&mut self, fence: u64) {
+        self.strict = fence;
+    }
+
+    /// Forgets what is older than anything that may still be stored. To be called every second or so.
+    pub fn forget_old(&mut self, now: Time) {
+        let due = |(at, _): &(Time, u64)| now >= *at + CHECKPOINT;
+        if self.checkpoints.last().is_none_or(due) {
             self.checkpoints.push((now, self.seq));
         }
         let old = self
             .checkpoints
             .iter()
-            .take_while(|(at, _)| *at + MEMORY <= now)
+            .take_while(|(at, _)| now >= *at + MEMORY)
             .count();
         if let Some((_, seq)) = old
             .checked_sub(1)
@@ -248,22 +254,78 @@ impl Table {
             .copied()
         {
             self.checkpoints.drain(..old);
-            self.raise_floor(seq);
+            self.forget(seq);
+        }
+    }
+
+    fn open(&mut self, token: Token, tags: Tags, since: Time) {
+        self.close(token);
+        for tag in &tags {
+            self.cells.entry(*tag).or_default().open += 1;
+        }
+        self.open.insert(token, Open { tags, since });
+    }
+
+    fn close(&mut self, token: Token) {
+        let Some(open) = self.open.remove(&token) else {
+            return;
+        };
+        for tag in &open.tags {
+            if let Some(cell) = self.cells.get_mut(tag) {
+                cell.open -= 1;
+                if *cell == Cell::default() {
+                    self.cells.remove(tag);
+                }
+            }
+        }
+    }
+
+    /// Notes what a record dropped or softened.
+    fn note(&mut self, record: &Record) {
+        let seq = record.seq;
+        match &record.change {
+            Change::Commit(tags) | Change::Expire(tags) | Change::Point(tags) => {
+                for tag in tags {
+                    let cell = self.cells.entry(*tag).or_default();
+                    cell.dropped = cell.dropped.max(seq);
+                }
+            }
+            Change::Soften(tags) => {
+                for tag in tags {
+                    let cell = self.cells.entry(*tag).or_default();
+                    cell.softened = cell.softened.max(seq);
+                }
+            }
+            Change::Ban(text) => self.ban(seq, text),
+            Change::Intent(_) | Change::Close | Change::Fence => {}
+        }
+    }
+
+    fn ban(&mut self, seq: u64, text: &str) {
+        match Glob::parse(text) {
+            Ok(glob) if self.bans.len() < MAX_BANS => self.bans.push((seq, glob)),
+            // One that cannot be read may mean anything; and so many together cost more than they keep.
+            Ok(_) | Err(_) => {
+                self.bans.clear();
+                let cell = self.cells.entry(Tag::all()).or_default();
+                cell.dropped = cell.dropped.max(seq);
+            }
         }
     }
 
     /// More tags than the table may hold: the oldest drops are forgotten, and what was stored before them with them.
     fn forget_excess(&mut self) {
-        while self.cells.len() > MAX_CELLS && self.floor < self.seq {
-            self.raise_floor(self.floor.midpoint(self.seq + 1));
+        while self.cells.len() > MAX_CELLS && self.forgotten < self.seq {
+            self.forget(self.forgotten.midpoint(self.seq + 1));
         }
     }
 
-    fn raise_floor(&mut self, floor: u64) {
-        self.floor = self.floor.max(floor);
-        let floor = self.floor;
+    fn forget(&mut self, floor: u64) {
+        self.forgotten = self.forgotten.max(floor);
+        let floor = self.forgotten;
         self.cells
-            .retain(|_, cell| cell.open > 0 || cell.dropped > floor);
+            .retain(|_, cell| cell.open > 0 || cell.dropped.max(cell.softened) > floor);
+        self.bans.retain(|(seq, _)| *seq > floor);
     }
 }
 
@@ -275,181 +337,147 @@ mod tests {
         names.iter().map(|name| Tag::named(name)).collect()
     }
 
-    fn table() -> (Table, Instant) {
-        (Table::new(1), Instant::now())
-    }
+    /// A table to which changes are applied one after the other.
+    struct Told(Table);
 
-    #[tokio::test]
-    async fn what_was_asked_for_before_a_drop_is_unusable_after_it() {
-        let (mut table, _) = table();
-        let before = table.stamp();
-        table.drop_tags(&tags(&["a"]));
-        assert_eq!(
-            table.check(before, &tags(&["a", "b"]), Writes::Count),
-            Err(Unusable::Dropped)
-        );
-        assert_eq!(table.check(before, &tags(&["b"]), Writes::Count), Ok(()));
-        assert_eq!(
-            table.check(table.stamp(), &tags(&["a"]), Writes::Count),
-            Ok(())
-        );
-    }
-
-    #[tokio::test]
-    async fn an_open_write_keeps_its_tags_from_use_until_it_ends() {
-        let (mut table, now) = table();
-        let before = table.stamp();
-        table.announce(Token(1), tags(&["a"]), now + Duration::from_secs(60));
-        table.announce(Token(2), tags(&["a"]), now + Duration::from_secs(60));
-        let during = table.stamp();
-        for stamp in [before, during] {
-            assert_eq!(
-                table.check(stamp, &tags(&["a"]), Writes::Count),
-                Err(Unusable::Dirty)
-            );
-            assert_eq!(table.check(stamp, &tags(&["a"]), Writes::Ignore), Ok(()));
+    impl Told {
+        fn new() -> Self {
+            Self(Table::new(1))
         }
-        table.close(Token(1));
+
+        fn say(&mut self, token: u64, change: Change) -> Stamp {
+            let (seq, token) = (self.0.seq + 1, Token(token));
+            self.0.apply(&Record { seq, token, change }, Time(seq));
+            self.0.stamp()
+        }
+
+        fn check(&self, stamp: Stamp, names: &[&str]) -> Result<Standing, Unusable> {
+            self.0.check(stamp, &tags(names), &[], Writes::Count)
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_before_a_drop_is_unusable_after_it() {
+        let mut table = Told::new();
+        let before = table.0.stamp();
+        let after = table.say(0, Change::Point(tags(&["a"])));
+        assert_eq!(table.check(before, &["a", "b"]), Err(Unusable::Dropped));
+        assert_eq!(table.check(before, &["b"]), Ok(Standing::Good));
+        assert_eq!(table.check(after, &["a"]), Ok(Standing::Good));
+    }
+
+    #[test]
+    fn an_open_write_keeps_its_tags_from_use_until_it_ends() {
+        let mut table = Told::new();
+        let before = table.0.stamp();
+        table.say(1, Change::Intent(tags(&["a"])));
+        let during = table.say(2, Change::Intent(tags(&["a"])));
+        for stamp in [before, during] {
+            assert_eq!(table.check(stamp, &["a"]), Err(Unusable::Dirty));
+            let ignoring = table.0.check(stamp, &tags(&["a"]), &[], Writes::Ignore);
+            assert_eq!(ignoring, Ok(Standing::Good));
+        }
+        table.say(1, Change::Close);
+        assert_eq!(table.check(before, &["a"]), Err(Unusable::Dirty));
+        table.say(2, Change::Close);
         assert_eq!(
-            table.check(before, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Dirty)
-        );
-        table.close(Token(2));
-        assert_eq!(
-            table.check(before, &tags(&["a"]), Writes::Count),
-            Ok(()),
+            table.check(before, &["a"]),
+            Ok(Standing::Good),
             "a refused write drops nothing"
         );
+        assert!(table.0.cells.is_empty());
     }
 
-    #[tokio::test]
-    async fn a_commit_drops_what_began_during_the_write() {
-        let (mut table, now) = table();
-        table.announce(Token(1), tags(&["a:*"]), now + Duration::from_secs(60));
-        let during = table.stamp();
-        table.commit(Token(1), &tags(&["a:5"]), None);
+    #[test]
+    fn a_commit_drops_what_began_during_the_write() {
+        let mut table = Told::new();
+        let during = table.say(1, Change::Intent(tags(&["a:*"])));
+        table.say(1, Change::Commit(tags(&["a:5"])));
+        assert_eq!(table.check(during, &["a:5", "a:*"]), Err(Unusable::Dropped));
         assert_eq!(
-            table.check(during, &tags(&["a:5", "a:*"]), Writes::Count),
-            Err(Unusable::Dropped)
-        );
-        assert_eq!(
-            table.check(during, &tags(&["a:6", "a:*"]), Writes::Count),
-            Ok(()),
+            table.check(during, &["a:6", "a:*"]),
+            Ok(Standing::Good),
             "others only paused"
         );
-        assert_eq!(table.open_writes(), 0);
+        assert_eq!(table.0.open_writes(), 0);
     }
 
-    #[tokio::test]
-    async fn a_write_whose_end_nobody_saw_counts_as_done_when_its_time_is_over() {
-        let (mut table, now) = table();
-        table.announce(Token(1), tags(&["a"]), now + Duration::from_secs(60));
-        let during = table.stamp();
-        assert_eq!(table.expire(now + Duration::from_secs(59)), 0);
-        assert_eq!(
-            table.check(during, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Dirty)
-        );
-        assert_eq!(table.expire(now + Duration::from_secs(60)), 1);
-        assert_eq!(
-            table.check(during, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Dropped)
-        );
-        assert_eq!(
-            table.check(table.stamp(), &tags(&["a"]), Writes::Count),
-            Ok(())
-        );
+    #[test]
+    fn a_write_whose_end_nobody_saw_is_overdue_when_its_time_is_over() {
+        let mut table = Told::new();
+        let during = table.say(1, Change::Intent(tags(&["a"])));
+        let ttl = Duration::from_secs(60);
+        assert_eq!(table.0.overdue(Time(0) + ttl, ttl), []);
+        let overdue = table.0.overdue(Time(1) + ttl, ttl);
+        assert_eq!(overdue, [(Token(1), tags(&["a"]))]);
+        table.say(1, Change::Expire(tags(&["a"])));
+        assert_eq!(table.check(during, &["a"]), Err(Unusable::Dropped));
     }
 
-    #[tokio::test]
-    async fn a_write_that_broke_off_is_dropped_twice_and_keeps_nothing_uncached() {
-        let (mut table, now) = table();
-        table.announce(Token(1), tags(&["a"]), now + Duration::from_secs(60));
-        let before = table.stamp();
-        table.doubt(Token(1));
-        assert_eq!(
-            table.check(before, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Dropped)
-        );
-        let after = table.stamp();
-        assert_eq!(table.check(after, &tags(&["a"]), Writes::Count), Ok(()));
-        table.expire(now + Duration::from_secs(60));
-        assert_eq!(
-            table.check(after, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Dropped)
-        );
-        assert_eq!(table.open_writes(), 0);
+    #[test]
+    fn a_softened_entry_is_usable_and_known_to_be_soft() {
+        let mut table = Told::new();
+        let before = table.0.stamp();
+        let after = table.say(0, Change::Soften(tags(&["a"])));
+        assert_eq!(table.check(before, &["a"]), Ok(Standing::Softened));
+        assert_eq!(table.check(after, &["a"]), Ok(Standing::Good));
     }
 
-    #[tokio::test]
-    async fn a_held_commit_stays_open_and_drops_twice() {
-        let (mut table, now) = table();
-        table.announce(Token(1), tags(&["a"]), now + Duration::from_secs(60));
-        table.commit(Token(1), &tags(&["a"]), Some(now + Duration::from_secs(2)));
-        let lagging = table.stamp();
-        assert_eq!(
-            table.check(lagging, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Dirty)
-        );
-        table.expire(now + Duration::from_secs(2));
-        assert_eq!(
-            table.check(lagging, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Dropped)
-        );
-    }
-
-    #[tokio::test]
-    async fn a_held_commit_holds_what_was_written_and_not_what_was_announced() {
-        let (mut table, now) = table();
-        let before = table.stamp();
-        table.announce(Token(1), tags(&["a:*"]), now + Duration::from_secs(60));
-        table.commit(
-            Token(1),
-            &tags(&["a:1", "told"]),
-            Some(now + Duration::from_secs(2)),
-        );
-        let lagging = table.stamp();
-        for (name, during) in [
-            ("a:*", Ok(())),
-            ("a:1", Err(Unusable::Dirty)),
-            ("told", Err(Unusable::Dirty)),
-        ] {
-            assert_eq!(
-                table.check(lagging, &tags(&[name]), Writes::Count),
-                during,
-                "{name}"
-            );
+    #[test]
+    fn too_many_bans_become_one_drop_of_everything() {
+        let mut table = Told::new();
+        let before = table.0.stamp();
+        for _ in 0..=MAX_BANS {
+            table.say(0, Change::Ban("/nowhere".into()));
         }
-        assert_eq!(
-            table.expire(now + Duration::from_secs(2)),
-            0,
-            "its end was known"
-        );
-        assert_eq!(table.check(before, &tags(&["a:*"]), Writes::Count), Ok(()));
-        assert_eq!(
-            table.check(lagging, &tags(&["told"]), Writes::Count),
-            Err(Unusable::Dropped)
-        );
+        assert!(table.0.bans.is_empty());
+        let everything = table.0.check(before, &[Tag::all()], &[], Writes::Count);
+        assert_eq!(everything, Err(Unusable::Dropped));
     }
 
-    #[tokio::test]
-    async fn forgetting_makes_old_stamps_unusable() {
-        let (mut table, now) = table();
-        let before = table.stamp();
-        table.drop_tags(&tags(&["a"]));
-        table.expire(now);
-        let after = table.stamp();
-        table.expire(now + MEMORY + CHECKPOINT);
-        assert!(table.cells.is_empty());
-        assert_eq!(
-            table.check(before, &tags(&["b"]), Writes::Count),
-            Err(Unusable::Forgotten)
-        );
-        assert_eq!(table.check(after, &tags(&["a"]), Writes::Count), Ok(()));
+    #[test]
+    fn forgetting_makes_old_stamps_unusable() {
+        let mut table = Told::new();
+        let before = table.0.stamp();
+        let after = table.say(0, Change::Point(tags(&["a"])));
+        table.0.forget_old(Time(1));
+        table.0.forget_old(Time(1) + MEMORY + CHECKPOINT);
+        assert!(table.0.cells.is_empty());
+        assert_eq!(table.check(before, &["b"]), Err(Unusable::Forgotten));
+        assert_eq!(table.check(after, &["a"]), Ok(Standing::Good));
         let foreign = Stamp { epoch: 2, ..after };
-        assert_eq!(
-            table.check(foreign, &tags(&["a"]), Writes::Count),
-            Err(Unusable::Forgotten)
-        );
+        assert_eq!(table.check(foreign, &["a"]), Err(Unusable::Forgotten));
+    }
+
+    #[test]
+    fn a_newcomer_uses_old_entries_only_once_old_drops_are_known() {
+        let mut table = Told::new();
+        let old = |seq| Stamp { epoch: 7, seq };
+        table
+            .0
+            .begin(7, 10, vec![(Token(3), tags(&["open"]))], Time(0));
+        assert_eq!(table.check(old(9), &["b"]), Err(Unusable::Forgotten));
+        assert_eq!(table.check(old(10), &["open"]), Err(Unusable::Dirty));
+        let (seq, token) = (8, Token(0));
+        let change = Change::Point(tags(&["a"]));
+        table.0.recall(&[Record { seq, token, change }]);
+        table.0.set_fence(5);
+        assert_eq!(table.check(old(6), &["b"]), Ok(Standing::Good));
+        assert_eq!(table.check(old(6), &["a"]), Err(Unusable::Dropped));
+        assert_eq!(table.check(old(4), &["b"]), Err(Unusable::Forgotten));
+    }
+
+    #[test]
+    fn strict_readers_wait_for_the_fence_that_ends_the_quarantine() {
+        let mut table = Told::new();
+        let stamp = table.say(0, Change::Fence);
+        table.0.set_strict_fence(u64::MAX);
+        let strict = |table: &Told, stamp| table.0.check(stamp, &[], &[], Writes::Strict);
+        assert_eq!(strict(&table, stamp), Err(Unusable::Forgotten));
+        assert_eq!(table.check(stamp, &[]), Ok(Standing::Good));
+        let fence = table.say(0, Change::Fence);
+        table.0.set_strict_fence(fence.seq);
+        assert_eq!(strict(&table, stamp), Err(Unusable::Forgotten));
+        assert_eq!(strict(&table, fence), Ok(Standing::Good));
     }
 }

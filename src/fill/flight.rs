@@ -44,6 +44,8 @@ pub(super) enum Stage {
         entry: Arc<Entry>,
         confirmed: bool,
         stored: bool,
+        /// It came from tier 2, and the app was not asked.
+        found: bool,
     },
     GoAlone {
         reason: Unstorable,
@@ -87,12 +89,9 @@ impl Flight {
         let Some(stamp) = self.stamp.get() else {
             return Ok(());
         };
-        coherence.check(*stamp, &order.tags, order.writes)?;
-        if coherence.banned(*stamp, order.key.as_bytes()) {
-            return Err(Unusable::Dropped);
-        }
+        coherence.check(*stamp, &order.tags, order.key.as_bytes(), order.writes)?;
         match self.named.get() {
-            Some(named) => coherence.check(*stamp, named, order.writes),
+            Some(named) => coherence.check(*stamp, named, &[], order.writes).map(drop),
             None => Ok(()),
         }
     }
@@ -168,7 +167,9 @@ impl Ticket {
     /// The tags that the request itself told were looked at when it came.
     fn outdated(&self, order: &Order, coherence: &Coherence) -> bool {
         match (self.flight.stamp.get(), self.flight.named.get()) {
-            (Some(stamp), Some(named)) => coherence.check(*stamp, named, order.writes).is_err(),
+            (Some(stamp), Some(named)) => {
+                coherence.check(*stamp, named, &[], order.writes).is_err()
+            }
             _ => false,
         }
     }
@@ -188,6 +189,7 @@ impl Ticket {
                 entry,
                 confirmed,
                 stored,
+                found,
             } => {
                 if joined && !entry.variant.matches(&order.asked, &order.variant_rules()) {
                     return None;
@@ -198,6 +200,7 @@ impl Ticket {
                         joined,
                         confirmed,
                         stored,
+                        found,
                         queries: self.queries(joined),
                     },
                 })

@@ -40,6 +40,7 @@ pub mod ask;
 mod flight;
 pub mod stream;
 mod task;
+mod tier2;
 
 use flight::{Flight, Ticket};
 use stream::Reader;
@@ -161,6 +162,8 @@ pub struct News {
     pub confirmed: bool,
     /// It was stored.
     pub stored: bool,
+    /// It was found in tier 2, and the app was not asked.
+    pub found: bool,
     /// The app's count of its queries, for the request that it was made for.
     pub queries: Option<HeaderValue>,
 }
@@ -285,6 +288,7 @@ impl Fills {
                         joined: true,
                         confirmed: false,
                         stored: true,
+                        found: false,
                         queries: None,
                     };
                     return Filled::Entry { entry, news };
@@ -377,7 +381,8 @@ impl Fills {
             }
             match running.usable(&self.shared.tools.coherence, order) {
                 Ok(()) => return (Entered::Waiting(Ticket::join(running)), None),
-                Err(Unusable::Dirty) => {
+                // Without a lease too: what began before this request came may have missed a write.
+                Err(Unusable::Dirty | Unusable::NoLease) => {
                     let (ticket, start) = self.enqueue(key, lane);
                     return (Entered::Waiting(ticket), start);
                 }

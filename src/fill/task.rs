@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use super::ask::Asking;
 use super::flight::{Flight, Stage};
-use super::{Failure, LaneKey, Order, Shared, Streaming};
+use super::tier2::{self, Found};
+use super::{Failure, LaneKey, Order, Shared, Streaming, Tools};
 use crate::body::{self, Body};
 use crate::coherence::{Unusable, Writes};
 use crate::entry::{Certificate, Entry, Material, Stamp, Times};
@@ -23,7 +24,7 @@ use crate::policy::storing::{self, Unstorable};
 use crate::policy::{freshness, validation};
 use crate::respond::encode;
 use crate::route::Table;
-use crate::tag::Tags;
+use crate::tag::{Tag, Tags};
 use crate::upstream;
 
 /// A running fill. Dropped, in whatever way the task ends, it frees the lane and releases every waiter.
@@ -42,7 +43,18 @@ impl Guard {
         }
     }
 
-    fn publish(&self, stage: Stage) {
+    /// What this fill works with.
+    pub(super) fn tools(&self) -> &Tools {
+        &self.shared.tools
+    }
+
+    /// Dates what those who wait will be given, before they are given it.
+    pub(super) fn date(&self, stamp: Stamp, named: &[Tag]) {
+        let _ = self.flight.stamp.set(stamp);
+        let _ = self.flight.named.set(named.into());
+    }
+
+    pub(super) fn publish(&self, stage: Stage) {
         if stage.is_final() {
             // First the lane, then the waiters: whoever is told to look again must not find this fill.
             self.shared.leave(self.lane, &self.flight);
@@ -72,17 +84,22 @@ struct Answer {
 
 /// Runs a fill to its end.
 pub(super) async fn run(guard: Guard, order: &Order, private: oneshot::Sender<Response<Body>>) {
+    let found = match tier2::look(&guard, order).await {
+        Found::Done => return,
+        Found::Nothing(stale) => stale,
+    };
+    let prior = order.prior.as_ref().or(found.as_ref());
     // The place in the log is noted before the app is asked. Noted later, a write in between would be missed and the
     // old answer stored as if it were new.
     let stamp = guard.shared.tools.coherence.stamp();
     let _ = guard.flight.stamp.set(stamp);
 
-    let answer = match ask(&guard, order, order.prior.as_deref()).await {
+    let answer = match ask(&guard, order, prior.map(Arc::as_ref)).await {
         Err(failure) => return fail(&guard, order, failure),
         Ok(answer) => answer,
     };
     if answer.head.status == StatusCode::NOT_MODIFIED
-        && let Some(prior) = &order.prior
+        && let Some(prior) = prior
     {
         if validation::confirms(prior, &answer.head.headers) {
             return confirm(&guard, order, prior, answer, (stamp, private));
@@ -169,6 +186,7 @@ fn confirm(
         entry,
         confirmed: true,
         stored,
+        found: false,
     });
 }
 
@@ -182,7 +200,7 @@ fn may_be_shared(
 ) -> Result<(), Unstorable> {
     let coherence = &guard.shared.tools.coherence;
     let certain =
-        |certificate: &Arc<Certificate>| coherence.usable(certificate, Writes::Count).is_ok();
+        |certificate: &Arc<Certificate>| coherence.usable(certificate, &[], Writes::Count).is_ok();
     if !order.identified.as_ref().is_none_or(certain) {
         return Err(Unstorable::Outdated);
     }
@@ -422,6 +440,7 @@ fn finish(guard: &Guard, order: &Order, whole: Whole, stamp: Stamp) {
         entry,
         confirmed: false,
         stored,
+        found: false,
     });
 }
 
@@ -431,13 +450,12 @@ fn store(guard: &Guard, order: &Order, entry: &Arc<Entry>) -> bool {
     guard.shared.failed.invalidate(&hash);
     guard.shared.private.invalidate(&hash);
     // Storing it all the same would be harmless, since it certifies itself; it would only take room.
-    let verdict =
-        guard
-            .shared
-            .tools
-            .coherence
-            .usable_as(&entry.certificate, &entry.key, order.writes);
-    if let Err(Unusable::Dropped | Unusable::Forgotten) = verdict {
+    let verdict = guard
+        .shared
+        .tools
+        .coherence
+        .usable(&entry.certificate, &entry.key, order.writes);
+    if let Err(Unusable::Dropped | Unusable::Forgotten | Unusable::NoLease) = verdict {
         order.metrics.not_stored(Unstorable::Outdated);
         return false;
     }

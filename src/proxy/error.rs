@@ -32,6 +32,8 @@ pub enum Error {
     OnlyIfCached,
     /// The method makes a tunnel of a proxy.
     Connect,
+    /// The log of drops cannot be reached, and such a write must then not go on.
+    Partitioned,
     /// `PURGE` or `BAN`, from somebody who may not.
     PurgeForbidden,
     /// `PURGE` or `BAN`, of something that is not understood.
@@ -75,6 +77,7 @@ impl Error {
             Self::HungUp => StatusCode::BAD_REQUEST,
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Partitioned => StatusCode::SERVICE_UNAVAILABLE,
             Self::PurgeForbidden => StatusCode::FORBIDDEN,
             Self::PurgeRefused(_) => StatusCode::BAD_REQUEST,
         }
@@ -101,6 +104,9 @@ impl Error {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
+            Self::Partitioned => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             Self::Upstream(error) if error.kind() == upstream::Kind::Saturated => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
@@ -143,6 +149,9 @@ impl fmt::Display for Error {
             Self::Connect => {
                 f.write_str("CONNECT is not supported: this proxy stands before one app")
             }
+            Self::Partitioned => f.write_str(
+                "this replica is cut off from the others, and a write that they do not hear of is refused ([coherence] on_partition)",
+            ),
             Self::PurgeForbidden => f.write_str(
                 "purging by method is for callers in [server] trusted_proxies, speaking for themselves",
             ),

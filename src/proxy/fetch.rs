@@ -39,7 +39,7 @@ impl Proxy {
             .shared
             .tools
             .coherence
-            .usable_as(&entry.certificate, &entry.key, writes)
+            .usable(&entry.certificate, &entry.key, writes)
             .is_err()
         {
             return answer;
@@ -81,7 +81,8 @@ impl Proxy {
                 Ok(streamed(reading, &head, body, queries, outcome))
             }
             Filled::Private { response, reason } => {
-                self.heed_cookies(&reading.head.headers, reading.seen, response.headers());
+                self.heed_cookies(&reading.head.headers, reading.seen, response.headers())
+                    .await;
                 let outcome = Outcome {
                     not_stored: Some(reason),
                     ..missed
@@ -114,6 +115,9 @@ impl Proxy {
         news: News,
         forward: Forward,
     ) -> Answer {
+        if news.found {
+            return self.serve(reading, entry, Outcome::hit, "l2").await;
+        }
         let result = match news {
             News { joined: true, .. } => Happened::Coalesced,
             News {

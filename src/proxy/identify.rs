@@ -100,7 +100,11 @@ impl Proxy {
             }));
         };
         let coherence = &self.shared.tools.coherence;
-        let holds = |known: &Known| coherence.usable(&known.certificate, Writes::Count).is_ok();
+        let holds = |known: &Known| {
+            coherence
+                .usable(&known.certificate, &[], Writes::Count)
+                .is_ok()
+        };
         let known = match lookup.shared.known.get(&caller.key).filter(holds) {
             Some(known) => known,
             None => Box::pin(self.look_up(lookup, caller.key, headers, seen))
@@ -135,7 +139,7 @@ impl Proxy {
             .shared
             .tools
             .coherence
-            .usable(&known.certificate, Writes::Count)
+            .usable(&known.certificate, &[], Writes::Count)
             .is_ok();
         if holds {
             lookup.shared.known.insert(credential, known.clone());
@@ -159,13 +163,18 @@ impl Proxy {
     }
 
     /// A safe request whose answer sets a cookie may have changed whose the credential is.
-    pub(super) fn heed_cookies(&self, headers: &HeaderMap, seen: &Seen<'_>, answer: &HeaderMap) {
+    pub(super) async fn heed_cookies(
+        &self,
+        headers: &HeaderMap,
+        seen: &Seen<'_>,
+        answer: &HeaderMap,
+    ) {
         if !answer.contains_key(header::SET_COOKIE) {
             return;
         }
         let tags = self.credential_tags(headers, seen);
         if !tags.is_empty() {
-            self.shared.tools.coherence.drop_tags(&tags);
+            self.shared.tools.coherence.drop_tags(tags).await;
         }
     }
 }

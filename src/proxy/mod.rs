@@ -102,10 +102,10 @@ impl RouteContext {
     /// The context of a route with these knobs; `mode` is that of `[coherence]`.
     #[must_use]
     pub fn new(name: &str, policy: Policy, mode: Mode, metrics: &Metrics) -> Self {
-        let writes = if policy.coherence.unwrap_or(mode) == Mode::Bounded {
-            Writes::Ignore
-        } else {
-            Writes::Count
+        let writes = match policy.coherence.unwrap_or(mode) {
+            Mode::Bounded => Writes::Ignore,
+            Mode::Strong => Writes::Count,
+            Mode::Strict => Writes::Strict,
         };
         Self {
             name: name.into(),
@@ -148,6 +148,14 @@ impl Tools {
     pub fn tell_open_writes(&self) {
         let open = i64::try_from(self.coherence.open_writes()).unwrap_or(i64::MAX);
         self.metrics.coherence.open.set(open);
+    }
+
+    /// Brings the gauges about the log of drops up to date.
+    pub fn tell_coherence(&self) {
+        self.tell_open_writes();
+        let left = self.coherence.lease_left();
+        let left = left.map_or(f64::INFINITY, |left| left.as_secs_f64());
+        self.metrics.coherence.lease.set(left);
     }
 }
 

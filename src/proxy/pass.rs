@@ -51,7 +51,8 @@ impl Proxy {
             return Ok(Answer::new(response, outcome));
         }
         hop_by_hop::strip(response.headers_mut());
-        self.heed_cookies(&head.headers, seen, response.headers());
+        self.heed_cookies(&head.headers, seen, response.headers())
+            .await;
         // Without a route the proxy is as good as not there.
         let on_route = target.index.is_some() && target.route.policy.compress;
         let compression = on_route.then_some(&seen.live.compression);

@@ -87,7 +87,7 @@ impl Proxy {
         );
         match (verdict, entry) {
             (Verdict::Fresh { refresh: false }, Some(entry)) if reading.is_made(&entry) => {
-                Ok(reading.hit(&entry, Outcome::hit, "memory"))
+                Ok(reading.hit(&entry, Outcome::hit, "l1"))
             }
             (verdict, entry) => Box::pin(self.read_slowly(reading, verdict, entry, forward)).await,
         }
@@ -116,7 +116,7 @@ impl Proxy {
                 if refresh {
                     self.refresh(&reading, &entry);
                 }
-                Ok(self.serve(&reading, &entry, Outcome::hit, "memory").await)
+                Ok(self.serve(&reading, &entry, Outcome::hit, "l1").await)
             }
             Verdict::StaleWhileRevalidate => {
                 self.refresh(&reading, &entry);
@@ -193,6 +193,8 @@ impl Proxy {
             Lookup::OtherVariant(_) => (None, Forward::VaryMiss),
             Lookup::Dropped => (None, Forward::Written(Written::Dropped)),
             Lookup::Dirty => (None, Forward::Written(Written::Dirty)),
+            Lookup::Forgotten => (None, Forward::Written(Written::Forgotten)),
+            Lookup::NoLease => (None, Forward::Written(Written::NoLease)),
         }
     }
 

@@ -205,6 +205,7 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::SlowBody => "slow_body",
         Error::HungUp => "hung_up",
         Error::OnlyIfCached => "only_if_cached",
+        Error::Partitioned => "partitioned",
         Error::Connect => "connect_method",
         Error::PurgeForbidden => "purge_forbidden",
         Error::PurgeRefused(_) => "purge_refused",

@@ -22,7 +22,7 @@ use super::pass::limited;
 use super::{Answer, Error, Live, Proxy, RouteContext, Seen, Target};
 use crate::body::{Body, BoxError};
 use crate::capture::Values;
-use crate::coherence::Intent;
+use crate::coherence::{End, Ended, Intent};
 use crate::headers::hop_by_hop;
 use crate::key;
 use crate::outcome::{Forward, Outcome, Result as Happened};
@@ -126,7 +126,11 @@ impl Proxy {
         let announced = writing.drops(None, &HeaderMap::new());
         let coherence = &self.shared.tools.coherence;
         let metrics = &self.shared.tools.metrics.coherence;
-        let intent = coherence.announce(announced.tags.iter().copied().collect::<Tags>());
+        let tags: Tags = announced.tags.iter().copied().collect();
+        let intent = match coherence.announce(tags).await {
+            Ok(intent) => intent,
+            Err(_) => return Err(Error::Partitioned),
+        };
         let _told = Told(self);
         self.shared.tools.tell_open_writes();
         let answered = self
@@ -140,11 +144,16 @@ impl Proxy {
             Ok(response) => response,
             Err(error) => {
                 match &error {
-                    Error::TooLarge { .. } | Error::SlowBody | Error::HungUp => intent.doubt(),
-                    Error::Upstream(failed) if !failed.may_have_reached_app() => intent.close(),
+                    Error::TooLarge { .. } | Error::SlowBody | Error::HungUp => {
+                        intent.doubt().await
+                    }
+                    Error::Upstream(failed) if !failed.may_have_reached_app() => {
+                        intent.close().await;
+                    }
                     Error::Upstream(_)
                     | Error::Aborted
                     | Error::OnlyIfCached
+                    | Error::Partitioned
                     | Error::Connect
                     | Error::PurgeForbidden
                     | Error::PurgeRefused(_) => {
@@ -157,14 +166,25 @@ impl Proxy {
                 return Err(error);
             }
         };
+        let mut end = None;
         let response = match invalidation::settled(response.status()) {
             Settled::Refused => {
-                intent.close();
+                intent.close().await;
                 response
             }
-            Settled::Changed => self.commit(&writing, intent, response).await,
+            Settled::Changed => {
+                let (response, ended) = self.commit(&writing, &announced, intent, response).await;
+                end = Some(ended);
+                response
+            }
         };
-        let outcome = Outcome::forwarded(Happened::Bypass, Forward::Method);
+        let detail = end
+            .is_some_and(|ended: Ended| ended.end == End::Uncoordinated)
+            .then_some("uncoordinated");
+        let outcome = Outcome {
+            detail,
+            ..Outcome::forwarded(Happened::Bypass, Forward::Method)
+        };
         Ok(Answer::new(strip(response), outcome))
     }
 
@@ -172,9 +192,10 @@ impl Proxy {
     async fn commit(
         &self,
         writing: &Writing,
+        announced: &Drops,
         intent: Intent,
         response: Response<Body>,
-    ) -> Response<Body> {
+    ) -> (Response<Body>, Ended) {
         let (parts, mut body) = response.into_parts();
         let needs = writing.live.needs(writing.method.as_ref(), &writing.path);
         let mut captured = None;
@@ -182,8 +203,8 @@ impl Proxy {
             (captured, body) = capture(&parts.headers, body).await;
         }
         let drops = writing.drops(captured.as_ref(), &parts.headers);
-        let tags: Vec<Tag> = drops.tags.iter().copied().collect();
-        let position = intent.commit(&tags);
+        let tags: Tags = drops.tags.iter().copied().collect();
+        let ended = intent.commit(tags, announced.covers(&drops)).await;
         let metrics = &self.shared.tools.metrics.coherence;
         metrics.by_write.inc();
         metrics.widened.inc_by(drops.widened.len() as u64);
@@ -193,12 +214,13 @@ impl Proxy {
         tracing::debug!(
             method = ?writing.method,
             path = writing.path,
-            position,
+            position = ended.seq,
+            waited = ?ended.waited,
             drops = ?drops.names,
             widened = ?drops.widened,
             "dropped"
         );
-        Response::from_parts(parts, body)
+        (Response::from_parts(parts, body), ended)
     }
 }
 

@@ -19,7 +19,7 @@
 //!
 //! # What a user of Redis needs the right to do
 //!
-//! `+@connection +info +get +getrange +set +unlink +eval +evalsha +wait +scan +subscribe +ping`, in a cluster also `+cluster`, behind
+//! `+@connection +info +get +getrange +set +unlink +eval +evalsha +wait +scan +subscribe`, in a cluster also `+cluster`, behind
 //! Sentinels `+role`; what the scripts do; and the keys and channels of the prefix.
 
 use std::fmt;

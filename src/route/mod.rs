@@ -337,6 +337,22 @@ impl Table {
     }
 }
 
+impl Drops {
+    /// Whether everything that `later` drops carries something that these drops name: the same tag, or its class.
+    #[must_use]
+    pub fn covers(&self, later: &Self) -> bool {
+        let by_class = |name: &str| tag::classes_of(name).any(|class| self.names.contains(&class));
+        let extra: BTreeSet<Tag> = later.tags.difference(&self.tags).copied().collect();
+        let named: BTreeSet<Tag> = later
+            .names
+            .iter()
+            .filter(|name| by_class(name))
+            .map(|name| Tag::named(name))
+            .collect();
+        extra.is_subset(&named)
+    }
+}
+
 impl Item {
     /// What must be known before the item is exact.
     #[must_use]

@@ -171,10 +171,10 @@ async fn an_upstream_alone_passes_everything_through_and_says_so() {
 
 #[tokio::test]
 async fn what_is_not_in_effect_yet_is_a_warning_of_the_log() {
-    let plan = Sidecar::before_url("http://127.0.0.1:9").with("[redis]\n[warm]\n");
+    let plan = Sidecar::before_url("http://127.0.0.1:9").with("[trace]\n[warm]\n");
     let process = Process::serving(&plan).await;
     for said in [
-        "[redis] is not in effect yet: memory only",
+        "[trace] is not in effect yet: nothing is exported",
         "[warm] is not in effect yet: nothing is fetched ahead",
     ] {
         let events = process.events(said);

@@ -119,9 +119,9 @@ fn a_warning_passes_unless_it_is_denied() {
 
 #[test]
 fn what_is_not_in_effect_yet_is_a_note_and_no_warning() {
-    let ended = Desk::with(&format!("{UPSTREAM}[redis]\n")).run(&["check", "--deny-warnings"]);
+    let ended = Desk::with(&format!("{UPSTREAM}[warm]\n")).run(&["check", "--deny-warnings"]);
     ended.exits(0).says(&[
-        "note: [redis] is not in effect yet: memory only\n",
+        "note: [warm] is not in effect yet: nothing is fetched ahead\n",
         "note: no [[route]]: everything passes through\n",
     ]);
     assert_eq!(ended.stderr, "");

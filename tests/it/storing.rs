@@ -96,7 +96,7 @@ async fn missing_things_are_kept_for_the_negative_ttl() {
         let left = second.cache_status();
         let close: Vec<String> = [0, 1]
             .map(|gone| ttl.parse::<i32>().expect("a number") - gone)
-            .map(|left| format!("hit; ttl={left}; detail=memory"))
+            .map(|left| format!("hit; ttl={left}; detail=l1"))
             .to_vec();
         assert!(close.contains(&left), "{status}: {left}");
     }

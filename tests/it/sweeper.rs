@@ -87,7 +87,7 @@ impl Desk {
         let metrics = Metrics::new().expect("metrics");
         let redis = Redis::new(config, metrics.redis("cache")).expect("an address");
         eventually("a connection", || redis.is_up()).await;
-        let coherence = Coherence::new(coherence::Config::default(), 7);
+        let coherence = Coherence::alone(coherence::Config::default(), 7, metrics.coherence);
         let config = Config {
             prefix: "test:".into(),
             rate,

@@ -21,7 +21,7 @@ async fn each_way_through_is_told_in_the_words_of_rfc_9211() {
         .await;
     for (method, path, cache, status) in [
         ("GET", "/a/", "MISS", "fwd=uri-miss; stored"),
-        ("GET", "/a/", "HIT", "hit; ttl=60; detail=memory"),
+        ("GET", "/a/", "HIT", "hit; ttl=60; detail=l1"),
         ("GET", "/cookie/", "MISS", "fwd=uri-miss; detail=set_cookie"),
         ("GET", "/off/", "BYPASS", "fwd=bypass; detail=route-off"),
         ("GET", "/other/", "BYPASS", "fwd=bypass; detail=no-route"),
@@ -112,10 +112,7 @@ async fn debug_tells_the_key_as_it_counts_and_where_the_time_went() {
     assert_eq!(queries, "db;desc=\"3 queries\"");
 
     let hit = call().token("sekrit").send().await;
-    assert!(
-        hit.cache_status()
-            .ends_with(&format!("detail=memory; {key}"))
-    );
+    assert!(hit.cache_status().ends_with(&format!("detail=l1; {key}")));
     assert_eq!(hit.field("server-timing"), "cache;desc=HIT");
     let bypass = sidecar.get("/b/").await;
     assert!(!bypass.cache_status().contains("key"), "no key was made");
@@ -481,9 +478,7 @@ async fn the_access_log_is_one_json_line_per_request() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     let expected = serde_json::json!([route, "GET", "/a/", 200, "miss", none, none, 3, 4, id]);
     assert_eq!(of(&lines[0], names), expected);
-    let expected = serde_json::json!([
-        route, "GET", "/a/", 200, "hit", "memory", none, none, 4, none
-    ]);
+    let expected = serde_json::json!([route, "GET", "/a/", 200, "hit", "l1", none, none, 4, none]);
     assert_eq!(of(&lines[1], names), expected);
     let expected = serde_json::json!([
         "other", "GET", "/b/", 404, "bypass", none, "no-route", none, 9, none

@@ -462,7 +462,7 @@ async fn a_write_without_a_known_end_keeps_its_tags_uncached_until_its_time_is_o
             .get_as("/events/", "anna")
             .await
             .cache_status()
-            .contains("detail=dropped")
+            .contains("detail=tag")
         {}
     })
     .await;

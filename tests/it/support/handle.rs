@@ -54,6 +54,13 @@ impl Handle {
         self
     }
 
+    /// Waits until the loss of the server is noticed; how long it took.
+    pub async fn is_missed(&self) -> Duration {
+        let began = Instant::now();
+        eventually("the loss is noticed", || !self.redis.is_up()).await;
+        began.elapsed()
+    }
+
     /// What a metric says that has these labels beside `use`.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
         let text = String::from_utf8(self.metrics.render()).expect("text");

@@ -1,6 +1,8 @@
 //! A wire between two sides that can be cut, made silent, slowed down and mended.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -25,6 +27,7 @@ enum Mode {
 pub struct Link {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
+    accepted: Arc<AtomicUsize>,
     listener: JoinHandle<()>,
 }
 
@@ -34,10 +37,13 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (mode, current) = watch::channel(Mode::Open(Duration::ZERO));
-        let listener = tokio::spawn(accept(listener, target.to_owned(), current));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        let listener = tokio::spawn(accept(listener, target.to_owned(), current, count));
         Self {
             address,
             mode,
+            accepted,
             listener,
         }
     }
@@ -45,6 +51,11 @@ impl Link {
     /// Where this end of it is.
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// How many connections came so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Resets every connection, and those that come.
@@ -74,10 +85,16 @@ impl Drop for Link {
     }
 }
 
-async fn accept(listener: TcpListener, target: String, mode: watch::Receiver<Mode>) {
+async fn accept(
+    listener: TcpListener,
+    target: String,
+    mode: watch::Receiver<Mode>,
+    count: Arc<AtomicUsize>,
+) {
     let mut pairs = JoinSet::new();
     loop {
         let (near, _) = listener.accept().await.expect("a connection");
+        count.fetch_add(1, Ordering::Relaxed);
         pairs.spawn(join(near, target.clone(), mode.clone()));
         while pairs.try_join_next().is_some() {}
     }
