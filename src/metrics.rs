@@ -391,19 +391,12 @@ impl CoherenceMetrics {
             "Drops, by who asked for them.",
             &["source"],
         )?;
+        let [acknowledged, lease, uncoordinated, refused] = write_waits(made)?;
         let epochs = made.counters(
             "reprise_coherence_epoch_changes_total",
             "Times that the shared log was followed from its present end, by reason.",
             &["reason"],
         )?;
-        let waits = HistogramOpts::new(
-            "reprise_coherence_write_wait_seconds",
-            "Time that answers to writes waited for other replicas, by what ended it.",
-        );
-        let waits = made.register(HistogramVec::new(
-            waits.buckets(SECONDS.to_vec()),
-            &["outcome"],
-        )?)?;
         let bypasses = made.counters(
             "reprise_coherence_bypasses_total",
             "Reads that found something stored and might not use it, by reason.",
@@ -425,10 +418,10 @@ impl CoherenceMetrics {
             epochs_joined: epochs.with_label_values(&["joined"]),
             epochs_lost: epochs.with_label_values(&["lost"]),
             epochs_gap: epochs.with_label_values(&["gap"]),
-            waited_acknowledged: waits.with_label_values(&["acknowledged"]),
-            waited_lease: waits.with_label_values(&["lease"]),
-            waited_uncoordinated: waits.with_label_values(&["uncoordinated"]),
-            waited_refused: waits.with_label_values(&["refused"]),
+            waited_acknowledged: acknowledged,
+            waited_lease: lease,
+            waited_uncoordinated: uncoordinated,
+            waited_refused: refused,
             bypass_dirty: bypasses.with_label_values(&["dirty"]),
             bypass_lease: bypasses.with_label_values(&["lease"]),
             bypass_epoch: bypasses.with_label_values(&["epoch"]),
@@ -450,6 +443,20 @@ impl CoherenceMetrics {
             )?,
         })
     }
+}
+
+/// How long answers to writes waited, by what ended the wait.
+fn write_waits(made: &Made<'_>) -> Result<[Histogram; 4], prometheus::Error> {
+    let waits = HistogramOpts::new(
+        "reprise_coherence_write_wait_seconds",
+        "Time that answers to writes waited for other replicas, by what ended it.",
+    );
+    let waits = made.register(HistogramVec::new(
+        waits.buckets(SECONDS.to_vec()),
+        &["outcome"],
+    )?)?;
+    Ok(["acknowledged", "lease", "uncoordinated", "refused"]
+        .map(|outcome| waits.with_label_values(&[outcome])))
 }
 
 impl RedisFamilies {

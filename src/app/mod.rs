@@ -200,23 +200,27 @@ impl App {
         while let Some(drained) = serving.join_next().await {
             cut += drained.map_or(0, |drained| drained.cut);
         }
-        // Writes and fills of clients that have left, in what is left of the time: the orchestrator counts from the
-        // signal, and an app that hangs must not hold the process.
-        let rest = async {
-            self.proxy.drain().await;
-            self.tools.upstream.drain().await;
-            // Last of all: until now a write may have been waiting for the others.
-            self.tools.coherence.leave().await;
-            if let Some(remote) = self.tools.cache.remote() {
-                remote.drain().await;
-            }
-        };
-        if tokio::time::timeout_at(deadline, rest).await.is_err() {
-            tracing::warn!("exchanges with the app are cut off: the drain's time is over");
-        }
+        drain(&self.proxy, &self.tools, deadline).await;
         drop(stop_admin);
         summary(&self.proxy, cut)
     }
+}
+
+/// Finishes the writes and fills of clients that have left, in what is left of the time: the orchestrator counts from the
+/// signal, and an app that hangs must not hold the process. Then the others are told not to wait for this replica.
+async fn drain(proxy: &Proxy, tools: &proxy::Tools, deadline: Instant) {
+    let rest = async {
+        proxy.drain().await;
+        tools.upstream.drain().await;
+        if let Some(remote) = tools.cache.remote() {
+            remote.drain().await;
+        }
+    };
+    if tokio::time::timeout_at(deadline, rest).await.is_err() {
+        tracing::warn!("exchanges with the app are cut off: the drain's time is over");
+    }
+    // Last of all: until now a write may have been waiting for the others.
+    tools.coherence.leave().await;
 }
 
 /// Resolves when the other end of the channel is dropped.

@@ -191,11 +191,23 @@ impl Proxy {
             }
             Lookup::Nothing => (None, Forward::UriMiss),
             Lookup::OtherVariant(_) => (None, Forward::VaryMiss),
-            Lookup::Dropped => (None, Forward::Written(Written::Dropped)),
-            Lookup::Dirty => (None, Forward::Written(Written::Dirty)),
-            Lookup::Forgotten => (None, Forward::Written(Written::Forgotten)),
-            Lookup::NoLease => (None, Forward::Written(Written::NoLease)),
+            Lookup::Dropped => (None, self.written(Written::Dropped)),
+            Lookup::Dirty => (None, self.written(Written::Dirty)),
+            Lookup::Forgotten => (None, self.written(Written::Forgotten)),
+            Lookup::NoLease => (None, self.written(Written::NoLease)),
         }
+    }
+
+    /// Counts that something stored may not be used, and says why the app is asked.
+    fn written(&self, why: Written) -> Forward {
+        let metrics = &self.shared.tools.metrics.coherence;
+        match why {
+            Written::Dropped => metrics.bypass_tag.inc(),
+            Written::Dirty => metrics.bypass_dirty.inc(),
+            Written::Forgotten => metrics.bypass_epoch.inc(),
+            Written::NoLease => metrics.bypass_lease.inc(),
+        }
+        Forward::Written(why)
     }
 
     /// Answers from an entry, in a coding that may have to be made first.

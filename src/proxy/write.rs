@@ -125,11 +125,9 @@ impl Proxy {
     async fn settle(&self, writing: Writing, request: Request<Body>) -> Result<Answer, Error> {
         let announced = writing.drops(None, &HeaderMap::new());
         let coherence = &self.shared.tools.coherence;
-        let metrics = &self.shared.tools.metrics.coherence;
         let tags: Tags = announced.tags.iter().copied().collect();
-        let intent = match coherence.announce(tags).await {
-            Ok(intent) => intent,
-            Err(_) => return Err(Error::Partitioned),
+        let Ok(intent) = coherence.announce(tags).await else {
+            return Err(Error::Partitioned);
         };
         let _told = Told(self);
         self.shared.tools.tell_open_writes();
@@ -143,26 +141,7 @@ impl Proxy {
         let response = match answered {
             Ok(response) => response,
             Err(error) => {
-                match &error {
-                    Error::TooLarge { .. } | Error::SlowBody | Error::HungUp => {
-                        intent.doubt().await
-                    }
-                    Error::Upstream(failed) if !failed.may_have_reached_app() => {
-                        intent.close().await;
-                    }
-                    Error::Upstream(_)
-                    | Error::Aborted
-                    | Error::OnlyIfCached
-                    | Error::Partitioned
-                    | Error::Connect
-                    | Error::PurgeForbidden
-                    | Error::PurgeRefused(_) => {
-                        metrics.unsettled.inc();
-                        tracing::warn!(method = ?writing.method, path = writing.path, %error,
-                            "a write without a known end: what it may change stays uncached for intent_ttl");
-                        intent.leave_open();
-                    }
-                }
+                self.broken_off(&writing, intent, &error).await;
                 return Err(error);
             }
         };
@@ -186,6 +165,26 @@ impl Proxy {
             ..Outcome::forwarded(Happened::Bypass, Forward::Method)
         };
         Ok(Answer::new(strip(response), outcome))
+    }
+
+    /// Ends the announcement of a write that has no answer.
+    async fn broken_off(&self, writing: &Writing, intent: Intent, error: &Error) {
+        match error {
+            Error::TooLarge { .. } | Error::SlowBody | Error::HungUp => intent.doubt().await,
+            Error::Upstream(failed) if !failed.may_have_reached_app() => intent.close().await,
+            Error::Upstream(_)
+            | Error::Aborted
+            | Error::OnlyIfCached
+            | Error::Partitioned
+            | Error::Connect
+            | Error::PurgeForbidden
+            | Error::PurgeRefused(_) => {
+                self.shared.tools.metrics.coherence.unsettled.inc();
+                tracing::warn!(method = ?writing.method, path = writing.path, %error,
+                    "a write without a known end: what it may change stays uncached for intent_ttl");
+                intent.leave_open();
+            }
+        }
     }
 
     /// Drops what the write changed, now that its answer is known.
