@@ -625,3 +625,322 @@ const fn strict_floor(quarantine: u64) -> u64 {
         quarantine
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coherence::record::Change;
+    use crate::tag::Tag;
+
+    const EPOCH: u64 = 7;
+
+    /// A replica with a lease of 100 and a reading every 25, and what it did last.
+    struct Told {
+        replica: Replica,
+        effects: Vec<Effect>,
+    }
+
+    impl Told {
+        fn new() -> Self {
+            let lease = Duration::from_nanos(100);
+            let timing = Timing::new(lease, Duration::from_nanos(1000));
+            Self {
+                replica: Replica::new(timing, Member(1), 9),
+                effects: Vec::new(),
+            }
+        }
+
+        fn step(&mut self, at: u64, event: Event) -> &mut Self {
+            self.effects.clear();
+            self.replica.step(Time(at), event, &mut self.effects);
+            self
+        }
+
+        /// A replica that is alone and began its first reading at 1.
+        fn alone() -> Self {
+            let mut told = Self::new();
+            told.step(1, Event::Tick);
+            let alone = true;
+            told.step(
+                2,
+                joins(Reset {
+                    tail: 5,
+                    alone,
+                    ..Reset::default()
+                }),
+            );
+            told
+        }
+
+        fn mode(&self) -> Option<Mode> {
+            self.effects.iter().find_map(|effect| match effect {
+                Effect::Call(Call::Sync { mode, .. }) => Some(*mode),
+                _ => None,
+            })
+        }
+
+        fn lease(&self) -> Option<u64> {
+            self.effects.iter().rev().find_map(|effect| match effect {
+                Effect::Lease(until) => Some(until.0),
+                _ => None,
+            })
+        }
+
+        fn has(&self, wanted: &Effect) -> bool {
+            self.effects.contains(wanted)
+        }
+    }
+
+    fn joins(reset: Reset) -> Event {
+        let epoch = EPOCH;
+        Event::Synced(Synced::Reset(Reset { epoch, ..reset }))
+    }
+
+    fn news(tail: u64, more: News) -> Event {
+        Event::Synced(Synced::News(News { tail, ..more }))
+    }
+
+    fn record(seq: u64) -> Record {
+        let change = Change::Point(Tags::from_iter([Tag::all()]));
+        let token = Token(0);
+        Record { seq, token, change }
+    }
+
+    fn bell(seq: u64) -> Event {
+        let (epoch, record) = (EPOCH, record(seq));
+        Event::Rung(Rung::Record { epoch, record })
+    }
+
+    #[test]
+    fn who_is_alone_serves_from_the_moment_that_its_reading_began() {
+        let told = Told::alone();
+        assert_eq!(told.lease(), Some(101));
+        assert_eq!(told.mode(), Some(Mode::Settled), "to acknowledge");
+        assert!(!told.replica.on_probation());
+    }
+
+    #[test]
+    fn records_are_applied_in_order_and_a_gap_is_read() {
+        let mut told = Told::alone();
+        told.step(3, news(5, News::default()));
+        assert!(told.step(4, bell(6)).has(&Effect::Apply(record(6))));
+        assert!(told.step(5, bell(6)).effects.is_empty(), "known already");
+        assert_eq!(told.step(6, bell(8)).mode(), Some(Mode::Settled));
+        let records = vec![record(7), record(8)];
+        told.step(
+            7,
+            news(
+                8,
+                News {
+                    records,
+                    ..News::default()
+                },
+            ),
+        );
+        assert!(told.has(&Effect::Apply(record(8))));
+        assert_eq!(told.lease(), Some(106));
+    }
+
+    #[test]
+    fn a_reading_that_did_not_reach_the_tail_gives_no_lease() {
+        let mut told = Told::alone();
+        let records = vec![record(6)];
+        told.step(
+            50,
+            news(
+                9,
+                News {
+                    records,
+                    ..News::default()
+                },
+            ),
+        );
+        assert_eq!(told.lease(), None);
+        assert_eq!(told.mode(), Some(Mode::Settled), "read on at once");
+    }
+
+    #[test]
+    fn a_lapse_is_told_and_raises_the_floor() {
+        let mut told = Told::alone();
+        told.step(3, news(5, News::default()));
+        assert_eq!(told.step(103, Event::Tick).mode(), Some(Mode::Lapsed));
+        let fence = Record {
+            change: Change::Fence,
+            ..record(6)
+        };
+        let records = vec![fence];
+        told.step(
+            105,
+            news(
+                6,
+                News {
+                    fence: 6,
+                    records,
+                    ..News::default()
+                },
+            ),
+        );
+        let floor = told
+            .effects
+            .iter()
+            .position(|effect| *effect == Effect::Floor(6));
+        let lease = told
+            .effects
+            .iter()
+            .position(|effect| *effect == Effect::Lease(Time(203)));
+        assert!(floor.is_some() && floor < lease, "{:?}", told.effects);
+    }
+
+    #[test]
+    fn a_reply_that_comes_after_the_old_lease_gives_none() {
+        let mut told = Told::alone();
+        told.step(3, news(5, News::default()));
+        assert_eq!(told.step(90, Event::Tick).mode(), Some(Mode::Settled));
+        told.step(150, news(5, News::default()));
+        assert_eq!(told.lease(), None, "its lease had run out at 102");
+        assert_eq!(told.mode(), Some(Mode::Lapsed));
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_a_confirmed_reading() {
+        let mut told = Told::new();
+        told.step(1, Event::Tick);
+        told.step(
+            2,
+            joins(Reset {
+                tail: 5,
+                fence: 3,
+                readings: 10,
+                ..Reset::default()
+            }),
+        );
+        assert!(told.replica.on_probation());
+        assert_eq!(told.lease(), Some(0));
+        told.step(
+            3,
+            news(
+                5,
+                News {
+                    confirmed: 10,
+                    ..News::default()
+                },
+            ),
+        );
+        assert_eq!(told.lease(), None, "that reading was before it came");
+        told.step(30, Event::Tick);
+        told.step(
+            31,
+            news(
+                5,
+                News {
+                    confirmed: 11,
+                    fence: 4,
+                    ..News::default()
+                },
+            ),
+        );
+        assert_eq!(told.lease(), Some(130));
+        assert!(told.has(&Effect::Floor(4)));
+    }
+
+    #[test]
+    fn a_newcomer_without_witness_fences_for_itself() {
+        let mut told = Told::new();
+        told.step(1, Event::Tick);
+        told.step(
+            2,
+            joins(Reset {
+                tail: 5,
+                readings: 10,
+                ..Reset::default()
+            }),
+        );
+        let unwitnessed = News {
+            confirmed: 10,
+            ..News::default()
+        };
+        for at in [10, 40, 70] {
+            told.step(at, news(5, unwitnessed.clone()))
+                .step(at + 25, Event::Tick);
+        }
+        told.step(96, news(5, unwitnessed));
+        assert_eq!(told.step(121, Event::Tick).mode(), Some(Mode::Alone));
+    }
+
+    #[test]
+    fn old_records_lower_the_floor_only_when_all_are_known() {
+        let mut told = Told::new();
+        told.step(1, Event::Tick);
+        told.step(
+            2,
+            joins(Reset {
+                tail: 5,
+                oldest: 2,
+                fence: 1,
+                ..Reset::default()
+            }),
+        );
+        let page = Call::Page {
+            epoch: EPOCH,
+            from: 2,
+        };
+        assert!(told.has(&Effect::Call(page)));
+        let paged = |from, next, records| {
+            let paged = Some(Paged::Records { next, records });
+            Event::Paged {
+                epoch: EPOCH,
+                from,
+                paged,
+            }
+        };
+        told.step(3, paged(2, 4, vec![record(2), record(3)]));
+        assert!(
+            !told
+                .effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Floor(_)))
+        );
+        told.step(4, paged(2, 0, vec![record(2)]));
+        assert!(told.effects.is_empty(), "not the page that was asked for");
+        // 4 has been trimmed meanwhile: what is stamped before it may have been dropped by it.
+        told.step(5, paged(4, 0, vec![record(5)]));
+        assert!(told.has(&Effect::Floor(4)), "{:?}", told.effects);
+    }
+
+    #[test]
+    fn a_silent_member_is_removed_once_its_lease_must_be_over() {
+        let mut told = Told::alone();
+        let silent = |beat| News {
+            silent: vec![(Member(2), beat)],
+            ..News::default()
+        };
+        let reaped = |told: &Told| {
+            let mut effects = told.effects.iter();
+            effects.any(|effect| matches!(effect, Effect::Call(Call::Reap { beat: 4, .. })))
+        };
+        told.step(3, news(5, silent(3)));
+        for (at, beat) in [(30, 3), (60, 4), (90, 4), (120, 4), (150, 4)] {
+            told.step(at - 2, Event::Tick)
+                .step(at, news(5, silent(beat)));
+            assert!(!reaped(&told), "at {at}");
+        }
+        told.step(174, Event::Tick).step(176, news(5, silent(4)));
+        assert!(reaped(&told));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_used_ends_the_lease() {
+        let mut told = Told::alone();
+        told.step(3, Event::Synced(Synced::Foreign));
+        assert_eq!(told.lease(), Some(0));
+        assert_eq!(told.replica.refused(), Some(Refusal::Foreign));
+        assert_eq!(told.replica.sight().unreachable_since, Some(Time(3)));
+        told.step(40, Event::Tick)
+            .step(41, Event::Synced(Synced::Foreign));
+        assert_eq!(
+            told.replica.sight().unreachable_since,
+            Some(Time(3)),
+            "since then"
+        );
+    }
+}

@@ -466,3 +466,246 @@ impl Write {
         (now >= at + self.rules.timing.outlasted()).then_some(Waited::Lease { seq, epoch })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tag::Tag;
+
+    const LEASE: u64 = 1000;
+    const OUTLASTED: u64 = 1020;
+
+    fn write(promise: Promise, forward: bool) -> Write {
+        let lease = Duration::from_nanos(LEASE);
+        let timing = Timing::new(lease, lease * 60);
+        let rules = Rules {
+            promise,
+            timing,
+            forward,
+        };
+        Write::new(rules, Token(5), tags())
+    }
+
+    fn tags() -> Tags {
+        Tags::from_iter([Tag::named("a")])
+    }
+
+    /// A replica that has known epoch 1 for long, and whose fellows have acknowledged this much.
+    fn sees(acked: u64) -> Sight {
+        Sight {
+            epoch: Some(1),
+            acked,
+            applied: acked,
+            ..Sight::default()
+        }
+    }
+
+    fn lost(since: u64) -> Sight {
+        Sight {
+            unreachable_since: Some(Time(since)),
+            ..sees(0)
+        }
+    }
+
+    fn at(seq: u64, had: bool) -> Input {
+        Input::Appended(Appended::At {
+            seq,
+            had,
+            acked: 0,
+            copies: 0,
+        })
+    }
+
+    fn changed(covered: bool) -> Input {
+        let tags = tags();
+        Input::Settled(Settlement::Changed { tags, covered })
+    }
+
+    /// The letter of the call that is wanted, and in which epoch.
+    fn call(wanted: &Do) -> Option<(char, u64)> {
+        match wanted {
+            Do::Call(Call::Intent { epoch, .. }) => Some(('I', *epoch)),
+            Do::Call(Call::Close { epoch, kind, .. }) => Some((*kind, *epoch)),
+            _ => None,
+        }
+    }
+
+    /// A write that was announced at 10 as record 3, and is with the app.
+    fn forwarded() -> Write {
+        let mut write = write(Promise::Strong, true);
+        let wanted = write.step(Time(2000), &sees(0), Input::Look);
+        assert_eq!(call(&wanted), Some(('I', 1)));
+        assert_eq!(write.step(Time(2010), &sees(0), at(3, true)), Do::Forward);
+        write
+    }
+
+    #[test]
+    fn a_covered_strong_write_answers_when_its_announcement_is_known() {
+        let mut write = forwarded();
+        let wanted = write.step(Time(2500), &sees(3), changed(true));
+        assert_eq!(call(&wanted), Some(('C', 1)));
+        let (seq, epoch) = (3, 1);
+        let done = Do::Answer(Waited::Acknowledged { seq, epoch });
+        assert_eq!(write.step(Time(2510), &sees(3), at(4, true)), done);
+    }
+
+    #[test]
+    fn what_was_not_announced_waits_for_its_own_record() {
+        for (covered, had) in [(false, true), (true, false)] {
+            let mut write = forwarded();
+            write.step(Time(2500), &sees(3), changed(covered));
+            let wait = Do::Wait(Time(2510 + OUTLASTED));
+            assert_eq!(write.step(Time(2510), &sees(3), at(4, had)), wait);
+            let (seq, epoch) = (4, 1);
+            let done = Do::Answer(Waited::Acknowledged { seq, epoch });
+            assert_eq!(write.step(Time(2520), &sees(4), Input::Look), done);
+        }
+    }
+
+    #[test]
+    fn without_acknowledgements_the_leases_are_waited_for() {
+        let mut write = forwarded();
+        write.step(Time(2500), &sees(0), changed(true));
+        let until = 2010 + OUTLASTED;
+        let wait = Do::Wait(Time(until));
+        assert_eq!(write.step(Time(2510), &sees(0), at(4, true)), wait);
+        assert_eq!(write.step(Time(until - 1), &sees(0), Input::Look), wait);
+        let (seq, epoch) = (3, 1);
+        let done = Do::Answer(Waited::Lease { seq, epoch });
+        assert_eq!(write.step(Time(until), &sees(0), Input::Look), done);
+    }
+
+    #[test]
+    fn acknowledgements_of_a_young_epoch_do_not_count() {
+        let young = |acked| Sight {
+            first_seen: Time(1990),
+            ..sees(acked)
+        };
+        let mut write = write(Promise::Strong, true);
+        write.step(Time(2000), &young(0), Input::Look);
+        write.step(Time(2010), &young(3), at(3, true));
+        write.step(Time(2020), &young(3), changed(true));
+        let wait = Do::Wait(Time(1990 + OUTLASTED));
+        assert_eq!(write.step(Time(2030), &young(4), at(4, true)), wait);
+    }
+
+    #[test]
+    fn a_strict_write_is_forwarded_only_when_everybody_knows() {
+        let mut write = write(Promise::Strict, true);
+        write.step(Time(2000), &sees(0), Input::Look);
+        let wait = Do::Wait(Time(2010 + OUTLASTED));
+        assert_eq!(write.step(Time(2010), &sees(0), at(3, true)), wait);
+        assert_eq!(write.step(Time(2020), &sees(3), Input::Look), Do::Forward);
+    }
+
+    #[test]
+    fn a_strict_write_is_announced_again_in_a_new_epoch() {
+        let mut write = write(Promise::Strict, true);
+        write.step(Time(2000), &sees(0), Input::Look);
+        write.step(Time(2010), &sees(0), at(3, true));
+        let other = Sight {
+            epoch: Some(2),
+            ..sees(9)
+        };
+        let wanted = write.step(Time(2020), &other, Input::Look);
+        assert_eq!(call(&wanted), Some(('I', 2)));
+    }
+
+    #[test]
+    fn a_drop_follows_the_log_into_its_next_epoch() {
+        let mut write = forwarded();
+        write.step(Time(2500), &sees(3), changed(true));
+        let gone = Input::Appended(Appended::Elsewhere { epoch: 2 });
+        assert!(matches!(
+            write.step(Time(2510), &sees(3), gone),
+            Do::Wait(_)
+        ));
+        let other = Sight {
+            epoch: Some(2),
+            first_seen: Time(2520),
+            ..sees(9)
+        };
+        let wanted = write.step(Time(2530), &other, Input::Look);
+        assert_eq!(
+            call(&wanted),
+            Some(('C', 2)),
+            "where it is a drop by itself"
+        );
+        let wait = Do::Wait(Time(2520 + OUTLASTED));
+        assert_eq!(write.step(Time(2540), &other, at(9, false)), wait);
+    }
+
+    #[test]
+    fn cut_off_a_write_is_held_until_nobody_can_hold_a_lease() {
+        let mut strong = write(Promise::Strong, true);
+        let wait = Do::Wait(Time(500 + OUTLASTED));
+        assert_eq!(strong.step(Time(600), &lost(500), Input::Look), wait);
+        let late = Time(500 + OUTLASTED);
+        assert_eq!(strong.step(late, &lost(500), Input::Look), Do::Forward);
+        let done = Do::Answer(Waited::Uncoordinated(tags()));
+        assert_eq!(strong.step(Time(9000), &lost(500), changed(true)), done);
+        let mut rejecting = write(Promise::Strong, false);
+        assert_eq!(rejecting.step(late, &lost(500), Input::Look), Do::Refuse);
+        let mut strict = write(Promise::Strict, true);
+        assert_eq!(strict.step(late, &lost(500), Input::Look), Do::Refuse);
+    }
+
+    #[test]
+    fn a_log_that_comes_back_in_time_takes_the_write() {
+        let mut write = write(Promise::Strong, true);
+        write.step(Time(600), &lost(500), Input::Look);
+        let wanted = write.step(Time(700), &sees(0), Input::Look);
+        assert_eq!(call(&wanted), Some(('I', 1)));
+    }
+
+    #[test]
+    fn a_bounded_write_waits_for_nobody_but_this_replica() {
+        let mut write = write(Promise::Bounded, true);
+        assert_eq!(write.step(Time(10), &sees(0), Input::Look), Do::Forward);
+        let wanted = write.step(Time(20), &sees(0), changed(false));
+        assert_eq!(call(&wanted), Some(('C', 1)));
+        assert!(matches!(
+            write.step(Time(30), &sees(0), at(4, false)),
+            Do::Wait(_)
+        ));
+        let here = Sight {
+            applied: 4,
+            ..sees(0)
+        };
+        let done = write.step(Time(40), &here, Input::Look);
+        assert!(matches!(
+            done,
+            Do::Answer(Waited::Acknowledged { seq: 4, .. })
+        ));
+    }
+
+    #[test]
+    fn a_refused_write_takes_its_announcement_back() {
+        let mut write = forwarded();
+        let refused = Input::Settled(Settlement::Refused);
+        let wanted = write.step(Time(2500), &sees(3), refused);
+        assert_eq!(call(&wanted), Some(('N', 1)));
+        let done = Do::Answer(Waited::Nothing);
+        assert_eq!(write.step(Time(2510), &sees(3), Input::Failed), done);
+    }
+
+    #[test]
+    fn a_call_that_failed_is_made_again_and_drops_at_worst_twice() {
+        let mut write = forwarded();
+        write.step(Time(2500), &sees(3), changed(true));
+        let wanted = write.step(Time(2510), &sees(3), Input::Failed);
+        assert_eq!(call(&wanted), Some(('C', 1)));
+        let mut seen = Vec::new();
+        for at in [2520, 2800, 3100] {
+            seen.push(write.step(Time(at), &sees(3), Input::Failed));
+        }
+        assert!(
+            seen.iter().any(|wanted| matches!(wanted, Do::Wait(_))),
+            "{seen:?}"
+        );
+        assert!(
+            !seen.iter().any(|wanted| matches!(wanted, Do::Answer(_))),
+            "{seen:?}"
+        );
+    }
+}
