@@ -95,8 +95,8 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "capture", "headers", "identity", "key", "pattern", "policy", "respond", "route",
-            "server", "tag", "units", "upstream",
+            "capture", "headers", "identity", "key", "pattern", "policy", "redis", "respond",
+            "route", "server", "tag", "units", "upstream",
         ],
     ),
     (

@@ -1,7 +1,8 @@
 //! The admin service: probes, metrics, and the API that changes things. This is the reference of the API.
 //!
 //! * `GET /livez`: 200 while the process answers.
-//! * `GET /readyz`: 200 when the process wants traffic, 503 while it drains. `?verbose` tells each check in a line. The
+//! * `GET /readyz`: 200 when the process wants traffic, 503 while it drains, or when its identity key is not the other
+//!   replicas'. `?verbose` tells each check in a line. The
 //!   app's state is told and does not count: a sidecar that is taken out of service because its app is slow would take
 //!   the cache away too.
 //! * `GET /metrics`: Prometheus' text format 0.0.4.
@@ -55,6 +56,8 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::body::Body;
+use crate::coherence::Status;
+use crate::coherence::replica::Refusal;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 
@@ -121,7 +124,9 @@ impl Admin {
 
     fn ready(&self, verbose: bool) -> Response<Body> {
         let draining = self.draining.load(Ordering::Acquire);
-        let status = if draining {
+        let log = self.proxy.log_status();
+        let foreign = log.is_some_and(|log| log.refused == Some(Refusal::Foreign));
+        let status = if draining || foreign {
             StatusCode::SERVICE_UNAVAILABLE
         } else {
             StatusCode::OK
@@ -139,8 +144,15 @@ impl Admin {
                 "[+]serving ok"
             };
             let _ = writeln!(lines, "{serving}\n{app}");
+            if let Some(log) = &log {
+                let _ = writeln!(lines, "{}", tell_log(log));
+            }
         }
-        lines.push_str(if draining { "draining\n" } else { "ok\n" });
+        lines.push_str(match (draining, foreign) {
+            (true, _) => "draining\n",
+            (false, true) => "not ready\n",
+            (false, false) => "ok\n",
+        });
         text(status, lines)
     }
 
@@ -151,6 +163,22 @@ impl Admin {
             HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
         );
         response
+    }
+}
+
+/// How the replica stands with the log that replicas share.
+fn tell_log(log: &Status) -> String {
+    let members = log.members;
+    match (log.refused, log.sight.unreachable_since, log.sight.epoch) {
+        (Some(why), _, _) => format!("[-]shared log: {}", why.as_str()),
+        (None, Some(_), _) => {
+            "[!]shared log cannot be reached: nothing is cached (not counted)".to_owned()
+        }
+        (None, None, None) => "[!]shared log is being joined (not counted)".to_owned(),
+        (None, None, Some(_)) if log.on_probation => {
+            "[!]shared log joined, waiting for a witness (not counted)".to_owned()
+        }
+        (None, None, Some(_)) => format!("[+]shared log ok, {members} replicas"),
     }
 }
 

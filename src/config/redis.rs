@@ -4,6 +4,7 @@ use crate::config::environment::{self, Environment, Secret};
 use crate::config::kinds;
 use crate::config::reader::{Section, Value};
 use crate::config::settings::{Password, Redis};
+use crate::redis;
 
 /// Reads `[redis]`; without the table there is none.
 pub(super) fn read(root: &Section<'_>, environment: &Environment) -> Option<Redis> {
@@ -64,6 +65,10 @@ fn redis_url(value: Value<'_>) -> Option<String> {
             value.key()
         );
         return value.reject(message, "remove it, and use password_env or password_file");
+    }
+    if let Err(reason) = redis::check_url(text) {
+        let message = format!("`{}` is no URL of a Redis: {reason}", value.key());
+        return value.reject(message, "such as \"redis://127.0.0.1:6379/3\"");
     }
     Some(text.to_owned())
 }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::cache::sweeper::Sweeper;
-use crate::coherence::{Coherence, Writes};
+use crate::coherence::{self, Coherence, Writes};
 use crate::fill::Fills;
 use crate::headers::coding::Coding;
 use crate::identity::{Credential, IdentityKey};
@@ -269,6 +269,12 @@ impl Proxy {
     #[must_use]
     pub fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)
+    }
+
+    /// How this replica stands with the log that replicas share; `None` where the log is in this process.
+    #[must_use]
+    pub fn log_status(&self) -> Option<coherence::Status> {
+        self.shared.tools.coherence.status()
     }
 
     /// The rules of the moment.

@@ -60,6 +60,15 @@ use reply::{kind_of, page_of, text_or_nothing};
 pub use script::Script;
 pub use subscription::{Heard, Subscription};
 
+/// Whether a URL is one that [`Redis::new`] can read.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_url(url: &str) -> Result<(), String> {
+    address::Address::parse(url).map(drop)
+}
+
 /// How many commands of one handle may be under way. Those that a hung server has not read stay in memory, so there is
 /// an end to them.
 pub const MAX_IN_FLIGHT: usize = 512;
