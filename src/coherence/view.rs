@@ -5,8 +5,16 @@
 //! sees a lease sees every record that came before it. The look at the lease is the moment of the read: what happens
 //! after it is concurrent with it.
 
+use std::sync::PoisonError;
+#[cfg(not(all(test, reprise_loom)))]
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+#[cfg(not(all(test, reprise_loom)))]
+use std::sync::{Mutex, RwLock};
+
+#[cfg(all(test, reprise_loom))]
+use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(all(test, reprise_loom))]
+use loom::sync::{Mutex, RwLock};
 
 use super::clock::Time;
 use super::record::Change;
@@ -181,5 +189,112 @@ impl View {
         {
             self.lease.store(until.0, Ordering::Release);
         }
+    }
+}
+
+/// Every interleaving of a reader and the writer, by loom: `tests/run` builds this with `--cfg reprise_loom`.
+#[cfg(all(test, reprise_loom))]
+mod interleavings {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::coherence::record::{Record, Token};
+
+    fn drops_everything() -> Record {
+        Record {
+            seq: 1,
+            token: Token(0),
+            change: Change::Point(Tags::from_iter([Tag::all()])),
+        }
+    }
+
+    fn entry(view: &View) -> Certificate {
+        Certificate::new(view.stamp(), Tags::from_iter([Tag::all()]))
+    }
+
+    fn looks(view: &View, entry: &Certificate) -> Result<Standing, Unusable> {
+        view.usable(entry, &[], Writes::Count)
+    }
+
+    #[test]
+    fn whoever_sees_a_lease_sees_the_records_before_it() {
+        loom::model(|| {
+            let view = Arc::new(View::new(1, Time::FOREVER));
+            let entry = entry(&view);
+            // Found usable, and remembered so.
+            assert_eq!(looks(&view, &entry), Ok(Standing::Good));
+            view.grant(Time::NEVER);
+            let writer = {
+                let view = Arc::clone(&view);
+                thread::spawn(move || {
+                    view.change(|table| table.apply(&drops_everything(), Time(1)));
+                    view.grant(Time::FOREVER);
+                })
+            };
+            assert!(looks(&view, &entry).is_err(), "no lease yet, or dropped");
+            writer.join().expect("the writer");
+            assert_eq!(looks(&view, &entry), Err(Unusable::Dropped));
+        });
+    }
+
+    #[test]
+    fn a_remembered_verdict_never_outlives_a_drop() {
+        loom::model(|| {
+            let view = Arc::new(View::new(1, Time::FOREVER));
+            let entry = Arc::new(entry(&view));
+            let reader = {
+                let (view, entry) = (Arc::clone(&view), Arc::clone(&entry));
+                thread::spawn(move || {
+                    let first = looks(&view, &entry);
+                    let second = looks(&view, &entry);
+                    assert!(
+                        first.is_err() <= second.is_err(),
+                        "{first:?}, then {second:?}"
+                    );
+                })
+            };
+            view.change(|table| table.apply(&drops_everything(), Time(1)));
+            assert_eq!(looks(&view, &entry), Err(Unusable::Dropped));
+            reader.join().expect("the reader");
+            assert_eq!(looks(&view, &entry), Err(Unusable::Dropped));
+        });
+    }
+
+    #[test]
+    fn a_new_epoch_begins_without_a_lease() {
+        loom::model(|| {
+            let view = Arc::new(View::new(1, Time::FOREVER));
+            let old = entry(&view);
+            let writer = {
+                let view = Arc::clone(&view);
+                thread::spawn(move || {
+                    view.grant(Time::NEVER);
+                    view.change(|table| table.begin(2, 0, Vec::new(), Time(1)));
+                    view.grant(Time::FOREVER);
+                })
+            };
+            let during = looks(&view, &old);
+            assert_ne!(during, Err(Unusable::Dropped));
+            writer.join().expect("the writer");
+            assert_eq!(looks(&view, &old), Err(Unusable::Forgotten));
+        });
+    }
+
+    #[test]
+    fn no_lease_is_granted_while_a_drop_waits_to_be_told() {
+        loom::model(|| {
+            let view = Arc::new(View::new(1, Time::FOREVER));
+            let follower = {
+                let view = Arc::clone(&view);
+                thread::spawn(move || view.grant(Time::FOREVER))
+            };
+            view.note(Tags::from_iter([Tag::all()]), || {});
+            assert_eq!(view.lease(), Time::NEVER);
+            follower.join().expect("the follower");
+            assert_eq!(view.lease(), Time::NEVER);
+            view.told(1);
+        });
     }
 }
