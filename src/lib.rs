@@ -8,10 +8,13 @@
 //! A **read** gets its [`key`], and its caller an [`identity`] where the route keeps users apart. [`cache`] looks for an
 //! entry under it; [`coherence`] says, last of all, whether a write has dropped it. The rules of RFC 9111 ([`policy`])
 //! judge what was found. A fresh [`entry`] is answered at once ([`respond`]: coding, preconditions, range, body);
-//! anything else is fetched by [`fill`], a task of its own that many readers may wait for, over [`upstream`].
+//! anything else is fetched by [`fill`], a task of its own that many readers may wait for: from [`redis`], where other
+//! replicas may have put it, or over [`upstream`].
 //!
 //! A **write** is announced to [`coherence`] before it is forwarded; when the app has answered, the tags that the
-//! `[[write]]` rules name are dropped, and only then does the client get its answer.
+//! `[[write]]` rules name are dropped, and only then does the client get its answer. With Redis both are records of one
+//! log that every replica follows, and the answer waits until none of them can serve what was there. A [`purge`] is a drop
+//! without a write.
 //!
 //! **The rest** passes through, upgrades included.
 //!

@@ -39,6 +39,7 @@ fn introduce(path: &Path, loaded: &Loaded) {
         routes = config.rules.routes().len(),
         writes = config.rules.writes().len(),
         memory = memory(config),
+        redis = config.redis.as_ref().map(|redis| redis.url.as_str()),
         "starting"
     );
     for warning in &loaded.warnings {

@@ -297,10 +297,15 @@ impl Following {
                     let patience = until.since(now);
                     // The bell tells the reader; if it does not come soon, the log is read.
                     let patience = if nudged { patience } else { patience.min(BELL) };
-                    let changed = tokio::time::timeout(patience, status.changed()).await;
-                    if changed.is_err() && !nudged {
-                        nudged = true;
-                        let _ = self.nudges.send(Nudge::Read);
+                    match tokio::time::timeout(patience, status.changed()).await {
+                        Ok(Ok(())) => {}
+                        // The reader has left: only time will tell.
+                        Ok(Err(_)) => tokio::time::sleep(patience.min(CALL_TIMEOUT)).await,
+                        Err(_) if nudged => {}
+                        Err(_) => {
+                            nudged = true;
+                            let _ = self.nudges.send(Nudge::Read);
+                        }
                     }
                     input = Input::Look;
                 }

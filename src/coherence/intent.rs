@@ -162,16 +162,22 @@ impl Intent {
             token = self.token.0,
             "a write without a known end stays open"
         );
-        if let Log::Shared(following) = &self.coherence.shared.log
-            && !self.is_announced()
-        {
-            // Nobody was told of it: whoever serves from a cache must hear of it once it can no longer take place.
-            let coherence = self.coherence.clone();
-            following.journal(self.announced.clone());
+        if let Log::Shared(following) = &self.coherence.shared.log {
+            let announced = self.write.as_ref().and_then(Write::announced_in);
+            let (coherence, tags) = (self.coherence.clone(), self.announced.clone());
             let later = coherence.clone();
+            // On a `bounded` route, or cut off, nobody was told of it: what it may change is dropped instead.
+            let untold = announced.is_none() || following.status().sight.epoch != announced;
             later.shared.later.spawn(async move {
+                if untold {
+                    coherence.drop_tags(tags.clone()).await;
+                }
                 tokio::time::sleep(coherence.shared.config.intent_ttl).await;
-                coherence.drop_tags(self.announced).await;
+                // An announcement ends with its log; whoever made it sees to it that the write is dropped all the same.
+                let epoch = coherence.status().and_then(|status| status.sight.epoch);
+                if untold || epoch != announced {
+                    coherence.drop_tags(tags).await;
+                }
             });
         }
     }

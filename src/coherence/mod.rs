@@ -12,7 +12,7 @@
 //! ([`Coherence::shared`]) it is a stream that scripts keep (`*.lua`, [`script`]), and every replica follows it on a thread
 //! of its own (`follow`), so that no load delays it. A replica serves from its cache only under a *lease*: it has read the
 //! log to its tail less than `lease` ago. A write waits until every replica has acknowledged it, or until the leases of
-//! those who have not must have run out. The state machines of both sides are free of I/O ([`replica`], [`write`]), so that
+//! those who have not must have run out. The state machines of both sides are free of I/O ([`replica`], [`mod@write`]), so that
 //! the same code runs here, in the simulation and under the model checker.
 //!
 //! What flows in: announcements, commits, drops, the tick of a clock. What flows out: stamps and verdicts. Promise: once

@@ -178,6 +178,12 @@ impl Write {
         write
     }
 
+    /// The log that the announcement is in.
+    #[must_use]
+    pub fn announced_in(&self) -> Option<u64> {
+        self.intent.map(|intent| intent.epoch)
+    }
+
     /// The number of the announcement, once it is in the log.
     #[must_use]
     pub fn announced_at(&self) -> Option<u64> {

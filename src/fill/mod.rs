@@ -386,6 +386,11 @@ impl Fills {
                     let (ticket, start) = self.enqueue(key, lane);
                     return (Entered::Waiting(ticket), start);
                 }
+                // Strict routes store nothing while an epoch is young: their readers still share what is asked for.
+                Err(Unusable::Forgotten) if order.writes == Writes::Strict => {
+                    let (ticket, start) = self.enqueue(key, lane);
+                    return (Entered::Waiting(ticket), start);
+                }
                 Err(Unusable::Dropped | Unusable::Forgotten) => {}
             }
         } else if let Some(entry) = self.just_stored(order) {

@@ -1,6 +1,6 @@
 //! Purging: what operators, and code whose writes do not pass through here, ask to be dropped.
 //!
-//! The one way from a [`purge::Request`] to the log of drops, for the admin API and for the methods `PURGE` and `BAN`. A
+//! The one way from a [`Request`] to the log of drops, for the admin API and for the methods `PURGE` and `BAN`. A
 //! purge that has begun goes on without whoever asked for it, as a write does.
 
 use std::time::Duration;

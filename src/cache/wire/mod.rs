@@ -22,7 +22,7 @@
 //! absolute, so a value that is written late does no harm); no bytes whatever make this module panic, or take more memory
 //! than the body that the caller allows.
 //!
-//! To change the format is to raise [`VERSION`]: two releases run side by side, and what a reader does not know is a
+//! To change the format is to raise `VERSION`: two releases run side by side, and what a reader does not know is a
 //! miss. `RPRS` and the byte behind it stay.
 
 use std::sync::Arc;
