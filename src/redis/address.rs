@@ -134,6 +134,33 @@ impl Address {
     }
 }
 
+/// The same servers and another database, as a URL. A cluster has one database only, and stays as it is.
+///
+/// # Errors
+///
+/// What is wrong with the URL.
+pub fn with_database(url: &str, database: u8) -> Result<String, String> {
+    let address = Address::parse(url)?;
+    if matches!(address.place, Place::Cluster(_)) {
+        return Ok(url.to_owned());
+    }
+    let (base, options) = url.split_once('?').unwrap_or((url, ""));
+    let kept = options
+        .split('&')
+        .filter(|option| !option.is_empty() && !option.starts_with("db="));
+    let mut options: Vec<String> = kept.map(str::to_owned).collect();
+    let base = match (&address.place, base.split_once("://")) {
+        // Its path is the socket's.
+        (Place::Unix(_), _) | (_, None) => base.to_owned(),
+        (_, Some((scheme, rest))) => {
+            let authority = rest.split('/').next().unwrap_or_default();
+            format!("{scheme}://{authority}")
+        }
+    };
+    options.push(format!("db={database}"));
+    Ok(format!("{base}?{}", options.join("&")))
+}
+
 fn server((host, port): &Host) -> Server {
     Server::new(host.clone(), *port)
 }
@@ -355,6 +382,28 @@ mod tests {
         let cluster = Address::parse("redis-cluster://a:7,b?node=c:9").expect("a URL");
         let expected = Place::Cluster(hosts(&[("a", 7), ("b", 6379), ("c", 9)]));
         assert_eq!(cluster.place, expected);
+    }
+
+    #[test]
+    fn another_database_is_the_same_server() {
+        for url in [
+            "redis://r",
+            "redis://r:7/3",
+            "redis://me@r:7/",
+            "redis://r?db=3",
+            "rediss://[::1]:7/3?ca=/a%20b.pem",
+            "redis-sentinel://a,b:7/3?service=main&node=c",
+            "redis+unix:///run/r.sock?db=3",
+            "redis+unix://me@/run/r.sock",
+        ] {
+            let mut expected = Address::parse(url).expect("a URL");
+            expected.database = 2;
+            let changed = with_database(url, 2).expect("a URL");
+            assert_eq!(Address::parse(&changed), Ok(expected), "{url}: {changed}");
+        }
+        let cluster = "redis-cluster://a:7,b?node=c:9";
+        assert_eq!(with_database(cluster, 2).as_deref(), Ok(cluster));
+        assert!(with_database("http://r", 2).is_err());
     }
 
     #[test]

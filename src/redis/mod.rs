@@ -48,6 +48,7 @@ mod script;
 mod subscription;
 mod tls;
 
+pub use address::with_database;
 use breaker::Breaker;
 pub use command::Command;
 use command::{Order, Place, Tally};
