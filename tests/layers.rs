@@ -78,6 +78,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "pattern",
             "policy",
             "purge",
+            "redis",
             "respond",
             "route",
             "server",

@@ -321,7 +321,8 @@ fn tools(config: &Config, metrics: &Metrics) -> Result<proxy::Tools, Error> {
             field: config.identity.field.clone(),
             ttl: config.identity.ttl,
         };
-        Ok(Lookup::new(lookup, upstream.clone()))
+        let sessions = shared::sessions(config, metrics)?;
+        Ok(Lookup::new(lookup, upstream.clone(), sessions))
     });
     Ok(proxy::Tools {
         cache,

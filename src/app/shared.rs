@@ -1,4 +1,4 @@
-//! What replicas share: the log of drops, and tier 2, when there is a Redis to keep them in.
+//! What replicas share: the log of drops, tier 2 and identity lookups, when there is a Redis to keep them in.
 
 use std::sync::Arc;
 
@@ -13,10 +13,14 @@ use crate::config::{self, Config};
 use crate::identity::{Credential, IdentityKey};
 use crate::metrics::Metrics;
 use crate::policy::Mode;
+use crate::proxy::Sessions;
 use crate::redis::{self, Redis};
 
 /// How many keys of tier 2 a second are looked at to free dead entries.
 const SWEPT_PER_SECOND: u32 = 5_000;
+
+/// The database of identity lookups on the server of tier 2, where they have no URL of their own.
+const SESSIONS: u8 = 2;
 
 /// What there is beyond this process's memory.
 pub(super) struct Tiers {
@@ -76,6 +80,25 @@ pub(super) fn tiers(config: &Config, metrics: &Metrics) -> Result<Tiers, Error> 
         remote: Some(remote),
         sweeper: Some(sweeper),
     })
+}
+
+/// The identity lookups of all replicas. Of a configuration that looks nobody up, there are none to share.
+pub(super) fn sessions(config: &Config, metrics: &Metrics) -> Result<Option<Sessions>, Error> {
+    let Some(settings) = &config.redis else {
+        return Ok(None);
+    };
+    let (setting, url) = match &settings.session_url {
+        Some(url) => ("[redis] session_url", Ok(url.clone())),
+        None => ("[redis] url", redis::with_database(&settings.url, SESSIONS)),
+    };
+    let redis = url
+        .and_then(|url| Redis::new(redis_config(settings, url), metrics.redis("sessions")))
+        .map_err(|reason| Error::Redis(setting, reason))?;
+    Ok(Some(Sessions::new(
+        redis,
+        &settings.prefix,
+        rules_digest(config),
+    )))
 }
 
 /// The promise of writes is the strictest that any route makes: nobody knows whose entries a write will reach.

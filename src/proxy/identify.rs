@@ -1,7 +1,8 @@
 //! Who is asking: by the credential, or by the id that the app gives for it.
 //!
 //! With `[identity] lookup`, the app is asked once per credential who its owner is, so that one user's two devices share
-//! entries and drops. The answer is kept for a while in a small cache of its own. If the app cannot say, the request is
+//! entries and drops. The answer is kept for a while in a small cache of its own, and in Redis for the other replicas, if
+//! there is one. If the app cannot say, the request is
 //! treated as nobody's: a read is not answered from the cache, and a write drops the whole class, because an identity
 //! made of the credential alone would miss what was stored under the id.
 
@@ -9,12 +10,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+#[expect(
+    clippy::disallowed_types,
+    reason = "the cache hands it to its expiry rule"
+)]
+use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, request};
+use moka::Expiry;
 use tokio::sync::OnceCell;
 
 use super::forward::upstream_head;
+use super::sessions::Sessions;
 use super::{Proxy, Seen};
 use crate::body::{self, Body};
 use crate::capture;
@@ -56,6 +64,8 @@ type Cell = Arc<OnceCell<Option<Known>>>;
 struct Shared {
     config: LookupConfig,
     upstream: Upstream,
+    /// What other replicas have asked.
+    sessions: Option<Sessions>,
     known: moka::sync::Cache<Identity, Known>,
     unknown: moka::sync::Cache<Identity, ()>,
     /// Lookups under way, so that a burst of one user's requests asks once. A standard mutex: held for a map operation.
@@ -69,9 +79,30 @@ pub(super) struct Unknown;
 /// Whose a credential is, as of a place in the log of drops: a write with the credential (a login, a logout, a new
 /// password) ends what was known of it.
 #[derive(Clone, Debug)]
-struct Known {
-    id: Arc<str>,
-    certificate: Arc<Certificate>,
+pub(super) struct Known {
+    pub(super) id: Arc<str>,
+    pub(super) certificate: Arc<Certificate>,
+    /// How long it holds from when it was learnt.
+    pub(super) keep: Duration,
+}
+
+/// Each answer goes when its own time is over: one of another replica's is older than it looks.
+struct Remaining;
+
+impl Expiry<Identity, Known> for Remaining {
+    fn expire_after_create(&self, _: &Identity, known: &Known, _: Instant) -> Option<Duration> {
+        Some(known.keep)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Identity,
+        known: &Known,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(known.keep)
+    }
 }
 
 /// A caller, and what makes it certain that he is still who he was.
@@ -127,21 +158,34 @@ impl Proxy {
         // Before the app is asked, as for an entry.
         let tags = self.credential_tags(headers, seen);
         let stamp = self.shared.tools.coherence.stamp();
+        let ttl = lookup.shared.config.ttl;
+        let holds = |known: &Known| {
+            let coherence = &self.shared.tools.coherence;
+            coherence
+                .usable(&known.certificate, &[], Writes::Count)
+                .is_ok()
+        };
         let ask = || async {
+            if let Some(sessions) = &lookup.shared.sessions
+                && let Some(known) = sessions.get(credential, ttl).await.filter(holds)
+            {
+                return Some(known);
+            }
             let id = lookup.fetch(headers, seen).await?;
-            Some(Known {
+            let known = Known {
                 id,
                 certificate: Arc::new(Certificate::new(stamp, tags.clone())),
-            })
+                keep: ttl,
+            };
+            if let Some(sessions) = lookup.shared.sessions.clone().filter(|_| holds(&known)) {
+                let known = known.clone();
+                let put = async move { sessions.put(credential, &known).await };
+                self.shared.tasks.spawn(put);
+            }
+            Some(known)
         };
         let known = lookup.once(credential, ask).await?;
-        let holds = self
-            .shared
-            .tools
-            .coherence
-            .usable(&known.certificate, &[], Writes::Count)
-            .is_ok();
-        if holds {
+        if holds(&known) {
             lookup.shared.known.insert(credential, known.clone());
             return Some(known);
         }
@@ -180,12 +224,12 @@ impl Proxy {
 }
 
 impl Lookup {
-    /// Asks this app.
+    /// Asks this app, unless another replica has.
     #[must_use]
-    pub fn new(config: LookupConfig, upstream: Upstream) -> Self {
+    pub fn new(config: LookupConfig, upstream: Upstream, sessions: Option<Sessions>) -> Self {
         let known = moka::sync::Cache::builder()
             .max_capacity(REMEMBERED)
-            .time_to_live(config.ttl)
+            .expire_after(Remaining)
             .build();
         let unknown = moka::sync::Cache::builder()
             .max_capacity(REMEMBERED)
@@ -195,6 +239,7 @@ impl Lookup {
             shared: Arc::new(Shared {
                 config,
                 upstream,
+                sessions,
                 known,
                 unknown,
                 asking: Mutex::default(),

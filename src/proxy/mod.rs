@@ -37,15 +37,18 @@ mod error;
 mod fetch;
 mod forward;
 mod identify;
+mod known;
 mod pass;
 mod purge;
 mod read;
+mod sessions;
 mod tell;
 mod write;
 
 pub use error::Error;
 pub use identify::{Lookup, LookupConfig};
 pub use purge::{Reached, Report, Unsettled};
+pub use sessions::Sessions;
 
 use forward::Client;
 

@@ -33,6 +33,7 @@ mod redis; // the handle on Redis: its commands, wherever it is reached
 mod redis_down; // what each kind of failure does to that handle, and how it comes back
 mod regressions; // what went wrong once
 mod reuse; // what a request's own directives and method change
+mod shared_lookups; // who somebody is: asked by one replica, known to all
 mod shutdown; // signals, draining, and what may be lost (nothing)
 mod smoke; // the vocabulary itself, and the shortest path
 mod stale; // what is served when it is no longer fresh

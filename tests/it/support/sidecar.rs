@@ -95,6 +95,11 @@ impl Sidecar {
         line.map_or(0.0, |value| value.trim().parse().expect("a number"))
     }
 
+    /// Whether it may serve from its cache, as the gauge of a moment ago or the status says.
+    pub async fn holds_lease(&self) -> bool {
+        self.metric("reprise_coherence_lease_seconds").await > 0.0
+    }
+
     /// How many requests wait for the head of their answer.
     pub async fn in_flight(&self) -> usize {
         self.metric("reprise_http_requests_in_flight").await as usize
