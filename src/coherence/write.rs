@@ -103,6 +103,17 @@ pub enum Waited {
     Uncoordinated(Tags),
 }
 
+impl Waited {
+    /// The same wait, told of the drop itself: what was waited for may be its announcement.
+    fn of(self, drop: u64) -> Self {
+        match self {
+            Self::Acknowledged { epoch, .. } => Self::Acknowledged { seq: drop, epoch },
+            Self::Lease { epoch, .. } => Self::Lease { seq: drop, epoch },
+            Self::Nothing | Self::Uncoordinated(_) => self,
+        }
+    }
+}
+
 /// A record of ours in the log.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Placed {
@@ -126,8 +137,8 @@ enum Phase {
     Ending { gone: Option<u64> },
     /// The end is being told in this epoch.
     Closing { epoch: u64 },
-    /// The end is told, and the client waits for this record.
-    Told { last: Placed },
+    /// The end is told by the record `seq`, and the client waits for `last`.
+    Told { seq: u64, last: Placed },
     /// A refused write's announcement is being closed.
     Withdrawing,
     /// Nothing is left to do.
@@ -238,7 +249,7 @@ impl Write {
                 let covered = had && self.covered;
                 let own = Placed { epoch, seq, at };
                 let last = self.intent.filter(|_| covered).unwrap_or(own);
-                Phase::Told { last }
+                Phase::Told { seq, last }
             }
             (Phase::Closing { epoch, .. }, Appended::Elsewhere { .. }) => {
                 // The intent went with its log. What was stored in the new one is dropped there.
@@ -276,7 +287,7 @@ impl Write {
                 Some(epoch) => self.close(epoch),
                 None => self.cut_off(now, sight),
             },
-            Phase::Told { last } => self.wait_after(now, sight, last),
+            Phase::Told { seq, last } => self.wait_after(now, sight, (seq, last)),
             Phase::Withdrawing => self.withdraw(),
             Phase::Announcing { .. } | Phase::Closing { .. } | Phase::Forwarded => {
                 Do::Wait(Time::FOREVER)
@@ -423,7 +434,7 @@ impl Write {
         }
     }
 
-    fn wait_after(&mut self, now: Time, sight: &Sight, last: Placed) -> Do {
+    fn wait_after(&mut self, now: Time, sight: &Sight, (seq, last): (u64, Placed)) -> Do {
         let done = if self.rules.promise == Promise::Bounded {
             self.seen_here(now, sight, last)
         } else {
@@ -432,7 +443,7 @@ impl Write {
         match done {
             Some(waited) => {
                 self.phase = Phase::Over;
-                Do::Answer(waited)
+                Do::Answer(waited.of(seq))
             }
             None => Do::Wait(self.wake(sight, last)),
         }
