@@ -115,6 +115,8 @@ pub enum Bypass {
     Upgrade,
     /// The request has a body.
     Body,
+    /// This replica could not read the log in time up to what the client has seen.
+    Token,
 }
 
 impl Bypass {
@@ -130,6 +132,7 @@ impl Bypass {
             Self::Credentials => "unknown-credentials",
             Self::Upgrade => "upgrade",
             Self::Body => "request-body",
+            Self::Token => "token",
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::identity::IdentityKey;
 use crate::key::KeyHasher;
 use crate::metrics::Metrics;
 use crate::outcome;
-use crate::proxy::{self, Live, Lookup, LookupConfig, Proxy, RouteContext};
+use crate::proxy::{self, Live, Lookup, LookupConfig, Proxy, RouteContext, Tokens};
 use crate::server::{self, Address, Listener};
 use crate::upstream::{self, Upstream};
 
@@ -358,6 +358,11 @@ fn live(config: Config, metrics: &Metrics) -> Result<Live, Error> {
         query_count: config.upstream.query_count_header,
         access_log: config.log.access,
         purge_method: config.admin.purge_method,
+        session_tokens: match config.coherence.session_token {
+            config::SessionToken::Off => Tokens::Off,
+            config::SessionToken::Header => Tokens::Header,
+            config::SessionToken::Cookie => Tokens::Cookie,
+        },
     })
 }
 

@@ -6,8 +6,8 @@ use crate::config::kinds;
 use crate::config::reader::{Section, Value};
 use crate::config::redis::optional_redis_url;
 use crate::config::settings::{
-    Admin, Coherence, Identity, Log, LogFormat, Memory, Monitor, OnPartition, Reload, Server, Tls,
-    Trace, Upstream, Warm, WriteAccess,
+    Admin, Coherence, Identity, Log, LogFormat, Memory, Monitor, OnPartition, Reload, Server,
+    SessionToken, Tls, Trace, Upstream, Warm, WriteAccess,
 };
 use crate::identity::IdentityKey;
 use crate::key::QueryRules;
@@ -170,6 +170,16 @@ pub(super) fn coherence(root: &Section<'_>) -> Coherence {
         kinds::word(&words),
     );
     section.set("url", &mut coherence.url, optional_redis_url);
+    let words = [
+        ("off", SessionToken::Off),
+        ("header", SessionToken::Header),
+        ("cookie", SessionToken::Cookie),
+    ];
+    section.set(
+        "session_token",
+        &mut coherence.session_token,
+        kinds::word(&words),
+    );
     section.finish();
     coherence
 }

@@ -38,7 +38,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use environment::{Environment, Secret};
 pub use settings::{
     Admin, Coherence, Identity, Log, LogFormat, MaxSize, Memory, Monitor, OnPartition, Password,
-    Redis, Reload, Server, Tls, Trace, Upstream, Warm, WriteAccess,
+    Redis, Reload, Server, SessionToken, Tls, Trace, Upstream, Warm, WriteAccess,
 };
 
 use crate::config::diagnostic::Source;

@@ -177,6 +177,19 @@ pub struct Coherence {
     pub on_partition: OnPartition,
     /// A Redis for the log alone; `None`: that of `[redis]`.
     pub url: Option<String>,
+    /// How clients that have written show it on `bounded` routes, to read their own writes through any replica.
+    pub session_token: SessionToken,
+}
+
+/// How the token travels that an answer to a write carries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionToken {
+    /// There is none.
+    Off,
+    /// As `Cache-Token`, in the answer and in later requests.
+    Header,
+    /// As a cookie that browsers send back by themselves.
+    Cookie,
 }
 
 /// What happens to a write on a replica that is cut off from Redis.
@@ -197,6 +210,7 @@ impl Default for Coherence {
             origin_lag: Duration::ZERO,
             on_partition: OnPartition::Forward,
             url: None,
+            session_token: SessionToken::Off,
         }
     }
 }

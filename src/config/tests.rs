@@ -128,6 +128,19 @@ fn the_rules_of_the_example_arrive() {
 }
 
 #[test]
+fn session_tokens_are_said_in_a_word() {
+    for (word, expected) in [
+        ("off", SessionToken::Off),
+        ("header", SessionToken::Header),
+        ("cookie", SessionToken::Cookie),
+    ] {
+        let text = format!("{UPSTREAM}[redis]\n[coherence]\nsession_token = \"{word}\"\n");
+        assert_eq!(accept(&text).config.coherence.session_token, expected);
+    }
+    assert_eq!(Config::default().coherence.session_token, SessionToken::Off);
+}
+
+#[test]
 fn the_shipped_file_has_no_warnings_and_the_lifetimes_of_the_seed() {
     let loaded = accept(SHIPPED);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
@@ -234,6 +247,7 @@ fn values_are_refused_with_how_to_write_them() {
     4:7  | redis:// | [redis] ¶ url = "http://h"
     4:9  | "50ms" to "1m" | [coherence] ¶ lease = "10ms"
     4:14 | intent_ttl = "1m" | [coherence] ¶ intent_ttl = "20s"
+    4:17 | one of: off, header, cookie | [coherence] ¶ session_token = "yes"
     4:10 | a `listen` of its own | [admin] ¶ listen = "0.0.0.0:8080"
     4:12 | raise `max_size` | [memory] ¶ max_size = "1MiB"
 "#,

@@ -43,12 +43,14 @@ mod purge;
 mod read;
 mod sessions;
 mod tell;
+mod token;
 mod write;
 
 pub use error::Error;
 pub use identify::{Lookup, LookupConfig};
 pub use purge::{Reached, Report, Unsettled};
 pub use sessions::Sessions;
+pub use token::Tokens;
 
 use forward::Client;
 
@@ -77,6 +79,8 @@ pub struct Live {
     pub access_log: bool,
     /// Whether `PURGE` and `BAN` are methods of the proxy's own.
     pub purge_method: bool,
+    /// How clients that have written show it.
+    pub session_tokens: Tokens,
 }
 
 /// What a request needs of its route, resolved once.
@@ -233,8 +237,10 @@ impl Proxy {
         let started = Instant::now();
         let _counted = InFlight::new(&self.shared.tools.metrics);
         let live = Arc::clone(&self.shared.live);
-        let (head, body) = request.into_parts();
-        let seen = Seen::of(&head, &live);
+        let (mut head, body) = request.into_parts();
+        // First of all: it is nobody else's business.
+        let token = token::take(live.session_tokens, &mut head.headers);
+        let seen = Seen::of(&head, &live, token);
 
         let path = key::normalise_path(head.uri.path());
         let (answer, route) = match &path {
@@ -375,10 +381,12 @@ fn way(head: &request::Parts, body: &Body, target: &Target<'_>, live: &Live) -> 
 struct Seen<'a> {
     live: &'a Arc<Live>,
     client: Client<'a>,
+    /// What the client must see of the log.
+    token: Option<token::Place>,
 }
 
 impl<'a> Seen<'a> {
-    fn of(head: &'a request::Parts, live: &'a Arc<Live>) -> Self {
+    fn of(head: &'a request::Parts, live: &'a Arc<Live>, token: Option<token::Place>) -> Self {
         let peer = head.extensions.get::<Peer>();
         let address = peer.and_then(|peer| peer.address);
         let client = Client::of(
@@ -387,7 +395,11 @@ impl<'a> Seen<'a> {
             peer.is_some_and(|peer| peer.tls),
             &live.trusted,
         );
-        Self { live, client }
+        Self {
+            live,
+            client,
+            token,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading: a safe request on a route, answered from a tier when the rules allow it and by the app when they do not.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{Response, header, request};
 
@@ -10,7 +10,7 @@ use super::identify::Identified;
 use super::{Answer, Error, Proxy, RouteContext, Seen, Target};
 use crate::body::Body;
 use crate::cache::Lookup;
-use crate::coherence::Standing as Softness;
+use crate::coherence::{Standing as Softness, Writes};
 use crate::entry::Entry;
 use crate::fill::variant_rules;
 use crate::key::{Key, Parts};
@@ -22,6 +22,9 @@ use crate::respond::{self, Style, encode};
 
 /// Bodies up to this many bytes are encoded where they are asked for: that takes less than a hundred microseconds.
 const ENCODED_IN_PLACE: usize = 8 * 1024;
+
+/// How long a read with a session token waits for the log before the app is asked.
+const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// A read on its way: the request, whose it is, and under which key.
 pub(super) struct Reading<'a> {
@@ -45,7 +48,12 @@ impl Proxy {
         target: Target<'a>,
         now: SystemTime,
     ) -> Result<Answer, Error> {
-        let (caller, sharing) = match self.whose(head, seen, target.route).await {
+        let whose = if seen.token.is_some() && !Box::pin(self.has_caught_up(seen, &target)).await {
+            Err(Bypass::Token)
+        } else {
+            self.whose(head, seen, target.route).await
+        };
+        let (caller, sharing) = match whose {
             Ok(whose) => whose,
             Err(reason) => {
                 let outcome = Outcome::bypass(reason);
@@ -143,6 +151,18 @@ impl Proxy {
             }
             Verdict::OnlyIfCached => Err(Error::OnlyIfCached),
             Verdict::Miss => self.fetch(&reading, None, None, forward).await,
+        }
+    }
+
+    /// Whether this replica knows what the client's token says that he has seen; reads the log, if need be. On other than
+    /// bounded routes a write's answer has waited for this already.
+    async fn has_caught_up(&self, seen: &Seen<'_>, target: &Target<'_>) -> bool {
+        match seen.token {
+            Some(place) if target.route.writes == Writes::Ignore => {
+                let coherence = &self.shared.tools.coherence;
+                coherence.catch_up(place.epoch, place.seq, CATCH_UP).await
+            }
+            Some(_) | None => true,
         }
     }
 

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::forward::upstream_head;
 use super::pass::limited;
+use super::token::Place;
 use super::{Answer, Error, Live, Proxy, RouteContext, Seen, Target};
 use crate::body::{Body, BoxError};
 use crate::capture::Values;
@@ -49,6 +50,8 @@ struct Writing {
     request: Option<Value>,
     /// Everything may have changed: the path cannot be read.
     everything: bool,
+    /// Whether the client came by https.
+    secure: bool,
 }
 
 impl Proxy {
@@ -105,6 +108,7 @@ impl Proxy {
             user: caller.map(|known| known.caller.user.to_hex()),
             request: captured,
             everything,
+            secure: seen.client.secure,
         };
         let mut sent = upstream_head(head, &seen.client, false);
         if needs.response {
@@ -164,7 +168,18 @@ impl Proxy {
             detail,
             ..Outcome::forwarded(Happened::Bypass, Forward::Method)
         };
-        Ok(Answer::new(strip(response), outcome))
+        let mut response = strip(response);
+        // Without a place in the log there is nothing that another replica could read up to.
+        if let Some(Ended {
+            epoch,
+            seq: seq @ 1..,
+            ..
+        }) = end
+        {
+            let tokens = writing.live.session_tokens;
+            Place { epoch, seq }.put(tokens, writing.secure, response.headers_mut());
+        }
+        Ok(Answer::new(response, outcome))
     }
 
     /// Ends the announcement of a write that has no answer.
