@@ -157,6 +157,7 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Body> {
+        self.proxy.tell_coherence();
         let mut response = Response::new(Body::from(bytes::Bytes::from(self.metrics.render())));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

@@ -292,6 +292,11 @@ impl Proxy {
         &self.shared.live
     }
 
+    /// Brings the gauges about the log of drops up to date.
+    pub fn tell_coherence(&self) {
+        self.shared.tools.tell_coherence();
+    }
+
     /// Waits for writes, fills and upgraded connections that outlive their clients.
     pub async fn drain(&self) {
         self.shared.tasks.close();
