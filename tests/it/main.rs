@@ -32,7 +32,10 @@ mod ranges; // parts of an entry
 mod redis; // the handle on Redis: its commands, wherever it is reached
 mod redis_down; // what each kind of failure does to that handle, and how it comes back
 mod regressions; // what went wrong once
+mod replicas; // several replicas: read here what was written there
+mod replicas_down; // the same without their Redis, or with a broken one
 mod reuse; // what a request's own directives and method change
+mod session_tokens; // a client reads its own writes through any replica
 mod shared_lookups; // who somebody is: asked by one replica, known to all
 mod shutdown; // signals, draining, and what may be lost (nothing)
 mod smoke; // the vocabulary itself, and the shortest path

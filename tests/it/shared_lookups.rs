@@ -1,7 +1,8 @@
 //! Identity lookups that replicas share through Redis: asked once, ended everywhere.
 
+use crate::support::replicas::live;
 use crate::support::sidecar::Plan;
-use crate::support::{Origin, RedisServer, Sidecar, eventually, reply, soon};
+use crate::support::{Origin, RedisServer, Sidecar, eventually, reply};
 
 const ME: &str = "/api/me/";
 
@@ -23,11 +24,6 @@ fn replica(origin: &Origin, redis: &str, more: &str) -> Plan {
         .with(&format!("[redis]\nurl = {redis:?}\n{more}"))
         .with("[coherence]\nlease = \"400ms\"")
         .with(&format!("[identity]\nlookup = {ME:?}\nfield = \"/id\""))
-}
-
-/// Waits until a replica may serve from its cache.
-async fn live(sidecar: &Sidecar) {
-    soon("a lease", async { while !sidecar.holds_lease().await {} }).await;
 }
 
 async fn pair(origin: &Origin, redis: &RedisServer) -> (Sidecar, Sidecar) {

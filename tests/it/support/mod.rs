@@ -13,6 +13,7 @@ pub mod oracle;
 pub mod origin;
 pub mod process;
 pub mod redis;
+pub mod replicas;
 pub mod resp;
 pub mod sidecar;
 pub mod twin;

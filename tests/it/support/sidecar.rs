@@ -1,7 +1,7 @@
 //! A sidecar before an origin, in this process, on ports of its own.
 
 use reprise::app::{App, Summary};
-use reprise::config::{self, Environment};
+use reprise::config::{self, Environment, Secret};
 use reprise::server::Address;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ pub struct Plan {
     server: String,
     upstream_knobs: String,
     rest: String,
+    environment: Environment,
 }
 
 /// A running sidecar.
@@ -39,12 +40,18 @@ impl Sidecar {
             server: String::new(),
             upstream_knobs: String::new(),
             rest: String::new(),
+            environment: Environment::default(),
         }
     }
 
     /// A running sidecar with this whole file. Panics with the configuration's errors, if it has any.
     pub async fn configured(toml: &str) -> Self {
-        let loaded = config::parse("test.toml", toml, &Environment::default())
+        Self::configured_in(toml, &Environment::default()).await
+    }
+
+    /// The same, in this environment.
+    pub async fn configured_in(toml: &str, environment: &Environment) -> Self {
+        let loaded = config::parse("test.toml", toml, environment)
             .unwrap_or_else(|failure| panic!("{failure}\n{toml}"));
         let app = App::build(loaded.config).expect("the sidecar can be built");
         let of = |address: Option<Address>| address.expect("an address").to_string();
@@ -93,11 +100,6 @@ impl Sidecar {
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.trim().parse().expect("a number"))
-    }
-
-    /// Whether it may serve from its cache, as the gauge of a moment ago or the status says.
-    pub async fn holds_lease(&self) -> bool {
-        self.metric("reprise_coherence_lease_seconds").await > 0.0
     }
 
     /// How many requests wait for the head of their answer.
@@ -159,6 +161,12 @@ impl Plan {
         self
     }
 
+    /// The key of identity hashes.
+    pub fn identity_key(mut self, key: &str) -> Self {
+        self.environment.identity_key = Some(Secret::new(key.to_owned()));
+        self
+    }
+
     /// A route with these further lines; its name is made of its place.
     pub fn route(self, pattern: &str, lines: &str) -> Self {
         let count = self.rest.matches("[[route]]").count();
@@ -192,6 +200,6 @@ impl Plan {
 
     /// Starts it. Panics with the configuration's errors, if it has any.
     pub async fn start(self) -> Sidecar {
-        Sidecar::configured(&self.toml()).await
+        Sidecar::configured_in(&self.toml(), &self.environment).await
     }
 }
