@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -148,9 +149,11 @@ impl Caller {
             Kind::Read => Method::GET,
             Kind::Write => Method::POST,
         };
+        // One name for all replicas, as behind a balancer: the host is part of the key, and else each would cache for itself.
         let url = format!("http://{}{}", self.doors[replica].address, question.path);
         let request = Request::builder().method(method).uri(url);
         let request = request
+            .header(HOST, "registers.test")
             .header(OPERATION, id)
             .body(Full::default())
             .expect("a valid request");
