@@ -322,6 +322,8 @@ impl Replica {
             return;
         }
         let lapsed = now >= self.held;
+        #[cfg(reprise_mutant = "no_lapse_fence")]
+        let lapsed = false;
         let mode = match self.joined.as_ref().map(|joined| joined.probation) {
             // Not joined: the mode means nothing.
             None => Mode::Probation,
@@ -419,7 +421,10 @@ impl Replica {
             applied: tail,
             acked,
             floor: if alone { tail } else { fence },
+            #[cfg(not(reprise_mutant = "no_witness"))]
             probation: (!alone).then_some(Probation { since, readings }),
+            #[cfg(reprise_mutant = "no_witness")]
+            probation: None,
             quarantine,
             confirms: 0,
             recall,
@@ -440,6 +445,7 @@ impl Replica {
             return;
         };
         for record in news.records {
+            #[cfg(not(reprise_mutant = "lease_before_apply"))]
             joined.apply(record, effects);
         }
         joined.acked = joined.acked.max(news.acked);
@@ -451,6 +457,8 @@ impl Replica {
         let fenced = matches!(reading.mode, Mode::Lapsed | Mode::Alone);
         // The reading may have been executed after the lease had run out: then it is no reading of a settled member.
         let broke = !fenced && now >= held;
+        #[cfg(reprise_mutant = "no_lapse_fence")]
+        let broke = false;
         if reading.mode == Mode::Settled && !broke {
             joined.confirms = news.reading;
         }
@@ -464,6 +472,8 @@ impl Replica {
             joined.raise_floor(news.fence, effects);
         }
         let complete = joined.applied >= news.tail;
+        #[cfg(reprise_mutant = "lease_before_apply")]
+        let complete = true;
         let settled = joined.probation.is_none();
         if broke || !complete {
             self.urgent = true;

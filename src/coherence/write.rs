@@ -251,6 +251,8 @@ impl Write {
                 let last = self.intent.filter(|_| covered).unwrap_or(own);
                 Phase::Told { seq, last }
             }
+            #[cfg(reprise_mutant = "close_ignores_epoch")]
+            (Phase::Closing { .. }, Appended::Elsewhere { .. }) => Phase::Over,
             (Phase::Closing { epoch, .. }, Appended::Elsewhere { .. }) => {
                 // The intent went with its log. What was stored in the new one is dropped there.
                 self.intent = None;
@@ -440,6 +442,8 @@ impl Write {
         } else {
             self.released(now, sight, last)
         };
+        #[cfg(reprise_mutant = "no_wait")]
+        let done = done.or(Some(Waited::Nothing));
         match done {
             Some(waited) => {
                 self.phase = Phase::Over;
@@ -471,6 +475,8 @@ impl Write {
         }
         let acknowledged =
             sight.epoch == Some(epoch) && sight.acked >= seq && now >= sight.first_seen + outlasted;
+        #[cfg(reprise_mutant = "early_release")]
+        let acknowledged = sight.epoch == Some(epoch) && sight.acked >= seq;
         acknowledged.then_some(Waited::Acknowledged { seq, epoch })
     }
 

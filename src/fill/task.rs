@@ -472,6 +472,8 @@ fn note_names(guard: &Guard, headers: &HeaderMap) {
 }
 
 fn certify(guard: &Guard, order: &Order, stamp: Stamp) -> Certificate {
+    #[cfg(reprise_mutant = "stamp_at_store")]
+    let stamp = guard.shared.tools.coherence.stamp();
     let mut all: Tags = order.tags.clone();
     all.extend(guard.flight.named.get().into_iter().flatten().copied());
     all.sort_unstable();
