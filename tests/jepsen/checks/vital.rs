@@ -110,9 +110,10 @@ impl Vital {
             self.recovery = Some(self.recovery.unwrap_or(0).max(took));
             if took > limit {
                 let text = format!(
-                    "{:.1} s after the fault that ended at {:.1} s, hits have not come back",
+                    "{:.1} s after the fault that ended at {:.1} s, hits have not come back ({})",
                     millis(took) / 1000.0,
-                    millis(span) / 1000.0
+                    millis(span) / 1000.0,
+                    what_they_were_told(&reads, span + limit, peace)
                 );
                 self.violate("recovery", text);
             }
@@ -223,6 +224,20 @@ fn stood_still(history: &History, op: &Op) -> bool {
             && span.struck == Struck::Replica(op.replica)
             && op.overlaps(span, 1_000_000_000)
     })
+}
+
+/// What most reads of a time were told, as far as it does not differ from one to the other.
+fn what_they_were_told(reads: &[&Op], from: Nanos, to: Nanos) -> String {
+    let mut told: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    let within = |read: &&&Op| (from..to).contains(&read.invoke);
+    for read in reads.iter().filter(within) {
+        *told.entry((read.replica, &read.told)).or_default() += 1;
+    }
+    let mut told: Vec<_> = told.into_iter().collect();
+    told.sort_unstable_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let most = told.iter().take(6);
+    let most = most.map(|((replica, told), count)| format!("{count} x replica {replica}: {told}"));
+    most.collect::<Vec<_>>().join(", ")
 }
 
 fn steps(from: Nanos, to: Nanos) -> impl Iterator<Item = Nanos> {
