@@ -110,6 +110,7 @@ impl Intent {
             Do::Answer(Waited::Lease { seq, epoch }) => (seq, epoch, End::Lease),
             Do::Answer(Waited::Uncoordinated(tags)) => {
                 following.journal(tags);
+                shared.orphans.note(self.token, Time::now());
                 (0, 0, End::Uncoordinated)
             }
             Do::Answer(Waited::Nothing) | Do::Call(_) | Do::Wait(_) | Do::Forward | Do::Refuse => {
@@ -130,6 +131,10 @@ impl Intent {
             (Log::Shared(following), Some(mut write)) => {
                 let refused = Input::Settled(Settlement::Refused);
                 following.drive(&mut write, refused).await;
+                if write.is_unheard() {
+                    let orphans = &self.coherence.shared.orphans;
+                    orphans.note(self.token, Time::now());
+                }
             }
             _ => {
                 self.coherence.append(self.token, Change::Close);

@@ -35,6 +35,7 @@ pub mod clock;
 mod follow;
 mod intent;
 pub mod log;
+mod orphans;
 pub mod record;
 pub mod replica;
 pub mod script;
@@ -46,6 +47,7 @@ use clock::Time;
 use follow::Following;
 pub use follow::{Place, Status};
 pub use intent::{End, Ended, Intent};
+use orphans::Orphans;
 use record::{Change, Record, Token};
 use replica::Timing;
 pub use table::{Standing, Unusable, Writes};
@@ -100,6 +102,7 @@ struct Shared {
     doubts: AtomicUsize,
     /// What is done later. A drain does not wait for it: it may take as long as a write may live.
     later: TaskTracker,
+    orphans: Orphans,
     metrics: Arc<CoherenceMetrics>,
 }
 
@@ -175,6 +178,7 @@ impl Coherence {
                 log,
                 doubts: AtomicUsize::new(0),
                 later: TaskTracker::new(),
+                orphans: Orphans::default(),
                 metrics,
             }),
         }
@@ -259,6 +263,7 @@ impl Coherence {
                 let mut write = Write::new(rules, intent.token, intent.announced.clone());
                 let done = following.drive(&mut write, Input::Look).await;
                 if done == Do::Refuse {
+                    self.shared.orphans.note(intent.token, Time::now());
                     self.shared.metrics.waited_refused.observe(0.0);
                     return Err(Refused::Unreachable);
                 }
@@ -385,6 +390,10 @@ impl Coherence {
         let overdue = view.read(|table| table.overdue(now, ttl));
         for (token, _) in &overdue {
             self.expire(*token).await;
+        }
+        let lag = self.shared.config.origin_lag;
+        for token in self.shared.orphans.settled(now, lag, ttl) {
+            self.expire(token).await;
         }
         if !overdue.is_empty() {
             tracing::warn!(

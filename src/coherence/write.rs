@@ -207,6 +207,12 @@ impl Write {
         self.intent.is_some()
     }
 
+    /// Whether the last call was not answered: it may take effect, at any time.
+    #[must_use]
+    pub const fn is_unheard(&self) -> bool {
+        self.failed > 0
+    }
+
     /// Takes what happened; the one thing to do next.
     pub fn step(&mut self, now: Time, sight: &Sight, input: Input) -> Do {
         match input {

@@ -32,6 +32,7 @@ mod ranges; // parts of an entry
 mod redis; // the handle on Redis: its commands, wherever it is reached
 mod redis_down; // what each kind of failure does to that handle, and how it comes back
 mod regressions; // what went wrong once
+mod regressions_replicas; // what went wrong once among replicas
 mod replicas; // several replicas: read here what was written there
 mod replicas_down; // the same without their Redis, or with a broken one
 mod reuse; // what a request's own directives and method change
