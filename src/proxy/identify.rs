@@ -131,6 +131,10 @@ impl Proxy {
             }));
         };
         let coherence = &self.shared.tools.coherence;
+        if !coherence.holds_lease() {
+            // Nothing that the app could tell would hold, and it is asked for the answer itself already.
+            return Err(Unknown);
+        }
         let holds = |known: &Known| {
             coherence
                 .usable(&known.certificate, &[], Writes::Count)
