@@ -215,6 +215,9 @@ struct Recall {
 struct Reading {
     sent: Time,
     mode: Mode,
+    /// There was a lapse since it was sent. The fence that it may have appended is then older than what the lapse has to
+    /// fence off: it earns nothing.
+    void: bool,
 }
 
 impl Replica {
@@ -309,6 +312,9 @@ impl Replica {
             Event::Lapse => {
                 self.held = Time::NEVER;
                 self.urgent = true;
+                if let Some(reading) = &mut self.reading {
+                    reading.void = true;
+                }
                 effects.push(Effect::Lease(Time::NEVER));
             }
         }
@@ -339,7 +345,11 @@ impl Replica {
         });
         self.urgent = false;
         self.next = now + self.timing.every;
-        self.reading = Some(Reading { sent: now, mode });
+        self.reading = Some(Reading {
+            sent: now,
+            mode,
+            void: false,
+        });
         if let Some(joined) = &self.joined {
             self.acknowledged = joined.applied;
         }
@@ -431,7 +441,11 @@ impl Replica {
         });
         self.silent.clear();
         self.acknowledged = 0;
-        self.held = reading.sent + self.timing.lease;
+        self.held = if reading.void {
+            Time::NEVER
+        } else {
+            reading.sent + self.timing.lease
+        };
         if alone && now < self.held {
             effects.push(Effect::Lease(self.held));
         }
@@ -456,7 +470,7 @@ impl Replica {
         }
         let fenced = matches!(reading.mode, Mode::Lapsed | Mode::Alone);
         // The reading may have been executed after the lease had run out: then it is no reading of a settled member.
-        let broke = !fenced && now >= held;
+        let broke = reading.void || (!fenced && now >= held);
         #[cfg(reprise_mutant = "no_lapse_fence")]
         let broke = false;
         if reading.mode == Mode::Settled && !broke {
