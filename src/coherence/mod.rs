@@ -386,7 +386,10 @@ impl Coherence {
     async fn tick_at(&self, now: Time) -> usize {
         let view = &self.shared.view;
         view.forget_old(now);
-        let ttl = self.shared.config.intent_ttl;
+        let ttl = match &self.shared.log {
+            Log::Here => self.shared.config.intent_ttl,
+            Log::Shared(_) => self.shared.config.timing().quarantine,
+        };
         let overdue = view.read(|table| table.overdue(now, ttl));
         for (token, _) in &overdue {
             self.expire(*token).await;

@@ -32,7 +32,9 @@ pub struct Timing {
     pub lease: Duration,
     /// How often it reads the log when nothing happens.
     pub every: Duration,
-    /// How long after it began an epoch may still see writes from before: no strict route is served until then.
+    /// How long after its announcement a write may still take place: announcements expire then, and no strict route is
+    /// served for so long after an epoch began. Longer than a forwarded write lives, since a strict one is forwarded only
+    /// once everybody knows.
     pub quarantine: Duration,
 }
 
@@ -40,10 +42,14 @@ impl Timing {
     /// The timing of this lease and this longest life of a write.
     #[must_use]
     pub fn new(lease: Duration, intent_ttl: Duration) -> Self {
-        Self {
+        let timing = Self {
             lease,
             every: lease / 4,
             quarantine: intent_ttl,
+        };
+        Self {
+            quarantine: intent_ttl + intent_ttl / 50 + timing.outlasted() * 2,
+            ..timing
         }
     }
 
@@ -51,6 +57,13 @@ impl Timing {
     #[must_use]
     pub fn outlasted(&self) -> Duration {
         self.lease + self.lease / 50
+    }
+
+    /// How long after it was asked for an announcement is young enough for a strict write to be forwarded. The rest of what
+    /// [`Timing::quarantine`] allows for is for clocks that differ.
+    #[must_use]
+    pub fn young(&self) -> Duration {
+        self.outlasted() * 3 / 2
     }
 }
 

@@ -141,6 +141,10 @@ enum Phase {
     Told { seq: u64, last: Placed },
     /// A refused write's announcement is being closed.
     Withdrawing,
+    /// Announced too long ago to be forwarded: the announcement is being closed.
+    TooLate,
+    /// Not forwarded, and never to be.
+    Refused,
     /// Nothing is left to do.
     Over,
 }
@@ -157,6 +161,8 @@ pub struct Write {
     end: Change,
     covered: bool,
     intent: Option<Placed>,
+    /// When the announcement was asked for first.
+    asked: Option<Time>,
     /// Calls that failed in a row, and when the first of them did.
     failed: u32,
     failed_since: Option<Time>,
@@ -174,6 +180,7 @@ impl Write {
             end: Change::Close,
             covered: false,
             intent: None,
+            asked: None,
             failed: 0,
             failed_since: None,
         }
@@ -237,6 +244,7 @@ impl Write {
             Phase::Closing { .. } => Phase::Ending { gone: None },
             // The intent will expire, and drop too much.
             Phase::Withdrawing => Phase::Over,
+            Phase::TooLate => Phase::Refused,
             other => other,
         };
     }
@@ -249,6 +257,7 @@ impl Write {
                 Phase::Announced
             }
             (Phase::Announcing { epoch }, Appended::Elsewhere { .. }) => {
+                self.asked = None;
                 Phase::Outside { gone: Some(epoch) }
             }
             (Phase::Closing { epoch }, Appended::At { seq, had, .. }) => {
@@ -265,6 +274,7 @@ impl Write {
                 Phase::Ending { gone: Some(epoch) }
             }
             (Phase::Withdrawing, _) => Phase::Over,
+            (Phase::TooLate, _) => Phase::Refused,
             (other, _) => other,
         };
     }
@@ -284,7 +294,7 @@ impl Write {
         match self.phase {
             Phase::Outside { .. } if self.rules.promise == Promise::Bounded => self.forward(),
             Phase::Outside { gone } => match self.log(sight, gone) {
-                Some(epoch) => self.announce(epoch),
+                Some(epoch) => self.announce(now, epoch),
                 None => self.isolated(now, sight),
             },
             Phase::Announced if self.rules.promise == Promise::Strict => {
@@ -296,7 +306,8 @@ impl Write {
                 None => self.cut_off(now, sight),
             },
             Phase::Told { seq, last } => self.wait_after(now, sight, (seq, last)),
-            Phase::Withdrawing => self.withdraw(),
+            Phase::Withdrawing | Phase::TooLate => self.withdraw(),
+            Phase::Refused => Do::Refuse,
             Phase::Announcing { .. } | Phase::Closing { .. } | Phase::Forwarded => {
                 Do::Wait(Time::FOREVER)
             }
@@ -312,7 +323,8 @@ impl Write {
             .filter(|epoch| !out_of_reach && gone != Some(*epoch))
     }
 
-    fn announce(&mut self, epoch: u64) -> Do {
+    fn announce(&mut self, now: Time, epoch: u64) -> Do {
+        self.asked.get_or_insert(now);
         self.phase = Phase::Announcing { epoch };
         Do::Call(Call::Intent {
             token: self.token,
@@ -432,9 +444,17 @@ impl Write {
         if sight.epoch.is_some_and(|epoch| epoch != intent.epoch) {
             // Nobody knows of it any more.
             self.intent = None;
+            self.asked = None;
             let gone = Some(intent.epoch);
             self.phase = Phase::Outside { gone };
             return self.proceed(now, sight);
+        }
+        // Others count the life of a write from its announcement. One that was kept for long (this process stood still, or
+        // the reply did) would outlive it: strict readers would find its tags closed, and then see it happen.
+        let young = self.rules.timing.young();
+        if self.asked.is_some_and(|asked| now >= asked + young) {
+            self.phase = Phase::TooLate;
+            return self.withdraw();
         }
         match self.released(now, sight, intent) {
             Some(_) => self.forward(),
