@@ -443,7 +443,8 @@ impl Replica {
             first_seen,
             applied: tail,
             acked,
-            floor: if alone { tail } else { fence },
+            // Without old records nothing is known from before the beginning.
+            floor: if recall.is_none() { tail } else { fence },
             #[cfg(not(reprise_mutant = "no_witness"))]
             probation: (!alone).then_some(Probation { since, readings }),
             #[cfg(reprise_mutant = "no_witness")]
