@@ -10,11 +10,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-#[expect(
-    clippy::disallowed_types,
-    reason = "the cache hands it to its expiry rule"
-)]
-use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, request};
@@ -89,8 +84,17 @@ pub(super) struct Known {
 /// Each answer goes when its own time is over: one of another replica's is older than it looks.
 struct Remaining;
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "moka hands it to its expiry rules, and nobody reads it here"
+)]
 impl Expiry<Identity, Known> for Remaining {
-    fn expire_after_create(&self, _: &Identity, known: &Known, _: Instant) -> Option<Duration> {
+    fn expire_after_create(
+        &self,
+        _: &Identity,
+        known: &Known,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
         Some(known.keep)
     }
 
@@ -98,7 +102,7 @@ impl Expiry<Identity, Known> for Remaining {
         &self,
         _: &Identity,
         known: &Known,
-        _: Instant,
+        _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
         Some(known.keep)

@@ -161,25 +161,7 @@ impl Proxy {
                 response
             }
         };
-        let detail = end
-            .is_some_and(|ended: Ended| ended.end == End::Uncoordinated)
-            .then_some("uncoordinated");
-        let outcome = Outcome {
-            detail,
-            ..Outcome::forwarded(Happened::Bypass, Forward::Method)
-        };
-        let mut response = strip(response);
-        // Without a place in the log there is nothing that another replica could read up to.
-        if let Some(Ended {
-            epoch,
-            seq: seq @ 1..,
-            ..
-        }) = end
-        {
-            let tokens = writing.live.session_tokens;
-            Place { epoch, seq }.put(tokens, writing.secure, response.headers_mut());
-        }
-        Ok(Answer::new(response, outcome))
+        Ok(writing.answer(response, end))
     }
 
     /// Ends the announcement of a write that has no answer.
@@ -239,6 +221,29 @@ impl Proxy {
 }
 
 impl Writing {
+    /// The answer to the client; `end` says how a committed write ended.
+    fn answer(&self, response: Response<Body>, end: Option<Ended>) -> Answer {
+        let mut response = strip(response);
+        let detail = end
+            .is_some_and(|ended| ended.end == End::Uncoordinated)
+            .then_some("uncoordinated");
+        // Without a place in the log there is nothing that another replica could read up to.
+        if let Some(Ended {
+            epoch,
+            seq: seq @ 1..,
+            ..
+        }) = end
+        {
+            let tokens = self.live.session_tokens;
+            Place { epoch, seq }.put(tokens, self.secure, response.headers_mut());
+        }
+        let outcome = Outcome {
+            detail,
+            ..Outcome::forwarded(Happened::Bypass, Forward::Method)
+        };
+        Answer::new(response, outcome)
+    }
+
     /// What the write drops, as far as is known: before its answer with `None`, after it with its JSON and fields.
     fn drops(&self, response: Option<&Value>, answer: &HeaderMap) -> Drops {
         let table = &self.live.table;

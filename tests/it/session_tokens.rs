@@ -65,6 +65,23 @@ async fn a_client_that_shows_its_token_reads_its_own_write() {
     assert_eq!(app.origin.last("/r/0").field("cache-token"), "");
 }
 
+/// What the answer to an announced write waited for is its announcement: the token has to name the drop.
+#[tokio::test]
+async fn the_token_of_an_announced_write_names_its_drop() {
+    let (app, redis) = (Registers::start(1).await, RedisServer::start().await);
+    let coherence = "lease = \"2s\"\nsession_token = \"header\"";
+    let plan = |url: &str| {
+        let plan = app.replica_on(url, coherence, "coherence = \"bounded\"");
+        plan.route("/strong", "ttl = \"1m\"").start()
+    };
+    let (a, b) = (plan(&redis.url()).await, plan(&deaf(&redis)).await);
+    live(&a).await;
+    live(&b).await;
+    let token = ahead(&app, &a, &b, "cache-token").await;
+    let got = with(&b, "cache-token", &token).send().await;
+    assert_eq!(got.body, app.version(0), "{token} {}", got.cache_status());
+}
+
 #[tokio::test]
 async fn a_token_that_cannot_be_read_is_as_good_as_none() {
     let (app, redis) = (Registers::start(1).await, RedisServer::start().await);
