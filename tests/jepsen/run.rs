@@ -30,6 +30,8 @@ pub struct Plan {
     pub longest: Duration,
     /// Whether the rarer, long pauses between faults are made, in which recovery is measured.
     pub lets_recover: bool,
+    /// Whether the run ends with such a pause.
+    pub ends_in_peace: bool,
 }
 
 /// What came of it.
@@ -122,17 +124,19 @@ impl Plan {
         sleep_until(clock, calm).await;
         let calm = clock.now();
         let log_found = system.redis.has_log().await;
+        let peace = if self.ends_in_peace {
+            recovery + 1_500_000_000
+        } else {
+            1_000_000_000
+        };
         let torment = Torment {
             faults,
             longest: self.longest,
-            until: end.saturating_sub(recovery + 1_500_000_000),
+            until: end.saturating_sub(peace),
             lets_recover: self.lets_recover.then_some(recovery),
         };
         let spans = torment.run(system, Dice::new(self.seed, 2)).await;
-        // The last peace is always long enough to see the hits come back.
-        let last = spans
-            .last()
-            .map_or(0, |span| span.to + recovery + 1_500_000_000);
+        let last = spans.last().map_or(0, |span| span.to + peace);
         sleep_until(clock, end.max(last)).await;
         let mut history = History {
             ops: clients.stop().await,
