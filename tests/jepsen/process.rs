@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -136,8 +138,24 @@ impl Drop for Process {
     }
 }
 
-/// A port that is free now. It is used again and again by a process that is killed and restarted, so it must be known.
+/// The ports that are handed out, below those that the kernel gives to outgoing connections: else one of these could take
+/// the port of a process that is dead for the moment.
+const PORTS: Range<u16> = 12_000..22_000;
+
+/// The port of a cluster node's bus is so much higher.
+const BUS: u16 = 10_000;
+
+/// A port that is free now, and that of its bus too. It is used again and again by a process that is killed and restarted,
+/// so it must be known.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Other runs at the same time begin elsewhere.
+    let first = std::process::id().wrapping_mul(97);
+    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let tried = PORTS.map(|_| first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)));
+    let count = u32::from(PORTS.end - PORTS.start);
+    tried
+        .map(|number| PORTS.start + u16::try_from(number % count).unwrap_or(0))
+        .find(|port| free(*port) && free(*port + BUS))
+        .expect("a free port")
 }

@@ -40,6 +40,9 @@ impl Promise {
     }
 }
 
+/// What a busy machine may take for something that takes no time. Only delays are forgiven it, no staleness.
+const SLACK: Nanos = 2_000_000_000;
+
 /// What a history is held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -77,9 +80,9 @@ impl Rules {
     fn patience(&self, healthy: bool) -> Nanos {
         let lease = nanos(self.lease) / 50 * 51;
         match (healthy, self.promise) {
-            (true, _) => lease + 500_000_000,
-            (false, Promise::Strict) => 3 * lease + 1_500_000_000,
-            (false, Promise::Strong | Promise::Bounded) => 2 * lease + 1_500_000_000,
+            (true, _) => lease + SLACK,
+            (false, Promise::Strict) => 3 * lease + 1_000_000_000 + SLACK,
+            (false, Promise::Strong | Promise::Bounded) => 2 * lease + 1_000_000_000 + SLACK,
         }
     }
 }
