@@ -252,10 +252,10 @@ const PROOFS: [Proof; 34] = [
     ("unless a fault meets it", None, || {
         story(Promise::Strong)
             .cut(Struck::Everybody, 1500, 1600)
-            .write(1, 2, 1000, 2900)
+            .write(1, 2, 1000, 4500)
     }),
     ("a write must not hang", Some("delay"), || {
-        story(Promise::Strong).write(1, 2, 1000, 2900)
+        story(Promise::Strong).write(1, 2, 1000, 4500)
     }),
     (
         "an error of the proxy's own is an answer lost",
