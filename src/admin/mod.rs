@@ -173,13 +173,13 @@ fn tell_log(log: &Status) -> String {
     match (log.refused, log.sight.unreachable_since, log.sight.epoch) {
         (Some(why), _, _) => format!("[-]shared log: {}", why.as_str()),
         (None, Some(_), _) => {
-            "[!]shared log cannot be reached: nothing is cached (not counted)".to_owned()
+            "[!]shared log does not answer: nothing is cached (not counted)".to_owned()
         }
         (None, None, None) => "[!]shared log is being joined (not counted)".to_owned(),
         (None, None, Some(_)) if log.on_probation => {
             "[!]shared log joined, waiting for a witness (not counted)".to_owned()
         }
-        (None, None, Some(_)) => format!("[+]shared log ok, {members} replicas"),
+        (None, None, Some(_)) => format!("[+]shared log ok, replicas: {members}"),
     }
 }
 

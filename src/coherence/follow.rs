@@ -315,9 +315,10 @@ impl Following {
     }
 
     /// Ends an announcement whose time is over.
-    pub(super) async fn expire(&self, token: Token) {
+    /// Whether it is ended now; if not, it is tried again with the next tick, here or by another replica.
+    pub(super) async fn expire(&self, token: Token) -> bool {
         let Some(epoch) = self.status.borrow().sight.epoch else {
-            return;
+            return false;
         };
         let call = Call::Close {
             token,
@@ -326,8 +327,8 @@ impl Following {
             payload: Change::Expire(Tags::new()).payload(),
             nonce: 0,
         };
-        // If it fails, it is tried again with the next tick, here or by another replica.
-        self.caller.append(call).await;
+        let ended = self.caller.append(call).await;
+        matches!(ended, Some(Appended::At { .. }))
     }
 
     /// Notes a drop that the log did not take: it is told before this replica serves from its cache again.
@@ -583,10 +584,11 @@ impl Reader {
             );
         }
         match (old.sight.unreachable_since, news.sight.unreachable_since) {
-            (None, Some(_)) => {
-                tracing::warn!("the shared log cannot be reached: nothing is cached until it can");
+            // Before it was ever reached, the connection itself says why.
+            (None, Some(_)) if self.epoch.is_some() => {
+                tracing::warn!("the shared log does not answer: nothing is cached until it does");
             }
-            (Some(_), None) => tracing::info!("the shared log is back"),
+            (Some(_), None) if self.epoch.is_some() => tracing::info!("the shared log is back"),
             _ => {}
         }
         self.metrics

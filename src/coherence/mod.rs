@@ -391,34 +391,36 @@ impl Coherence {
             Log::Shared(_) => self.shared.config.timing().quarantine,
         };
         let overdue = view.read(|table| table.overdue(now, ttl));
+        let mut ended = 0;
         for (token, _) in &overdue {
-            self.expire(*token).await;
+            ended += usize::from(self.expire(*token).await);
         }
         let lag = self.shared.config.origin_lag;
         for token in self.shared.orphans.settled(now, lag, ttl) {
             self.expire(token).await;
         }
-        if !overdue.is_empty() {
+        if ended > 0 {
             tracing::warn!(
-                writes = overdue.len(),
+                writes = ended,
                 "writes without a known end: what they may have changed is dropped"
             );
         }
-        overdue.len()
+        ended
     }
 
-    /// Ends an announcement whose end nobody saw as if the write had taken place.
-    async fn expire(&self, token: Token) {
+    /// Ends an announcement whose end nobody saw as if the write had taken place; whether it is ended.
+    async fn expire(&self, token: Token) -> bool {
         let announced = self
             .shared
             .view
             .read(|table| table.announced(token).cloned());
         let Some(tags) = announced else {
-            return;
+            return false;
         };
         match &self.shared.log {
             Log::Here => {
                 self.append(token, Change::Expire(tags));
+                true
             }
             Log::Shared(following) => following.expire(token).await,
         }

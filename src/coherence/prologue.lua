@@ -37,18 +37,25 @@ local function wipe(id, nonce, seq)
   return nonce, seq, 0
 end
 
+-- How large a key is; nothing where somebody else's value stands.
+local function size(command, key)
+  local n = redis.pcall(command, key)
+  return type(n) == 'number' and n or nil
+end
+
 -- The epoch, the last number and the greatest number that all members had acknowledged. Whenever something of ours is
 -- missing, or the server is not the one that was, everything is forgotten and a new epoch begins. (A loss of the log alone
 -- is not looked for: who needs a record that is gone finds a gap.)
 local function incarnation(nonce)
   local id = identity()
   if not id then return nil end
-  local c = redis.call('HMGET', STATE, unpack(FIELDS))
-  local whole = c[1] == id
+  local c = redis.pcall('HMGET', STATE, unpack(FIELDS))
+  if c.err then c = {} end
+  local whole = c[1] == id and size('XLEN', LOG)
   for index = 1, #FIELDS do whole = whole and c[index] end
-  if not whole or redis.call('ZCARD', MEMBERS) ~= tonumber(c[5]) or redis.call('ZCARD', BEATS) ~= tonumber(c[5])
-    or redis.call('HLEN', OPEN) ~= tonumber(c[6]) then
-    return wipe(id, nonce, tonumber(c[3] or '0') + 1)
+  if not whole or size('ZCARD', MEMBERS) ~= tonumber(c[5]) or size('ZCARD', BEATS) ~= tonumber(c[5])
+    or size('HLEN', OPEN) ~= tonumber(c[6]) then
+    return wipe(id, nonce, (tonumber(c[3] or '0') or 0) + 1)
   end
   return c[2], tonumber(c[3]), tonumber(c[4])
 end

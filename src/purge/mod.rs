@@ -119,6 +119,11 @@ impl Request {
     ///
     /// When nothing can be stored for it.
     pub fn of_url(url: &str) -> Result<Self, Refusal> {
+        if url.contains('*') {
+            return Err(Refusal::whole(
+                "PURGE names one exact URL; BAN takes a pattern with *",
+            ));
+        }
         let wanted = Wanted {
             urls: vec![Url::parse(url).map_err(Refusal::whole)?],
             ..Wanted::default()

@@ -2,11 +2,12 @@
 
 use reprise::coherence::log::{Call, Mode};
 use reprise::coherence::record::Change;
+use reprise::coherence::script;
 
 use crate::support::log::{A, B, C, Log, OURS, W, of_close, of_intent, of_sync, tags};
 use crate::support::oracle::{Field, Oracle};
 use crate::support::resp::{Redis, Value};
-use crate::support::twin::{read, run};
+use crate::support::twin::{NAME, read, run};
 
 #[test]
 fn no_reply_is_an_array() {
@@ -131,5 +132,24 @@ fn a_cluster_runs_the_scripts_in_one_slot() {
             Some(oracle.call(call)),
             "{text:?} to {call:?}"
         );
+    }
+}
+
+/// A list where a stream was, a text where a hash was: what cannot be read is lost, and found to be.
+#[test]
+fn somebody_elses_value_under_a_key_of_ours_begins_a_new_epoch() {
+    for key in script::keys(NAME) {
+        for foreign in [format!("LPUSH {key} x"), format!("SET {key} junk")] {
+            let mut log = Log::lived_in();
+            let known = Some((log.epoch, log.twin.oracle.tail()));
+            log.twin.ask.say(&format!("DEL {key}"));
+            log.twin.ask.say(&foreign);
+            let call = of_sync(A, known, (Mode::Settled, 0), OURS, 0x77);
+            let reply = run(&mut log.twin.ask, &call);
+            let Value::Text(text) = &reply else {
+                panic!("{foreign}: {reply:?}")
+            };
+            assert!(text.starts_with("E 0000000000000077 "), "{foreign}: {text}");
+        }
     }
 }
