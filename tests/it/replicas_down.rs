@@ -186,7 +186,7 @@ async fn a_replica_that_is_cut_off_forwards_says_so_and_tells_it_later() {
     let (app, redis) = (Registers::start(1).await, RedisServer::start().await);
     let link = Link::to(&redis.address()).await;
     let far = format!("redis://{}", link.address());
-    let (a, b) = app.pair_at(&redis.url(), &far, LEASE).await;
+    let (a, b) = app.pair_at(&redis.url(), &far, "lease = \"2s\"").await;
     app.warm(&a, 0).await;
     app.warm(&b, 0).await;
     link.cut();
@@ -253,8 +253,9 @@ async fn the_log_may_have_a_redis_of_its_own() {
 
 #[tokio::test]
 async fn nobody_waits_for_a_replica_that_has_gone_in_good_order() {
-    let redis = RedisServer::start().await;
-    let (app, a, b) = stocked(&redis).await;
+    let (app, redis) = (Registers::start(1).await, RedisServer::start().await);
+    // Long, so that it is not taken for dead meanwhile.
+    let (a, b) = app.pair(&redis, "lease = \"4s\"").await;
     acknowledging(&app, &a, 0).await;
     members(&a, 2).await;
     let before = waits(&a, "lease").await;

@@ -1,6 +1,6 @@
 //! Identity lookups that replicas share through Redis: asked once, ended everywhere.
 
-use crate::support::replicas::live;
+use crate::support::replicas::{live, reaches};
 use crate::support::sidecar::Plan;
 use crate::support::{Origin, RedisServer, Sidecar, eventually, reply};
 
@@ -26,12 +26,21 @@ fn replica(origin: &Origin, redis: &str, more: &str) -> Plan {
         .with(&format!("[identity]\nlookup = {ME:?}\nfield = \"/id\""))
 }
 
+/// Waits until a replica caches, and shares what it asks.
+async fn ready(sidecar: &Sidecar) {
+    live(sidecar).await;
+    reaches(sidecar, "reprise_redis_up{use=\"sessions\"}", |up| {
+        up == 1.0
+    })
+    .await;
+}
+
 async fn pair(origin: &Origin, redis: &RedisServer) -> (Sidecar, Sidecar) {
     let url = format!("{}/3", redis.url());
     let a = replica(origin, &url, "").start().await;
     let b = replica(origin, &url, "").start().await;
-    live(&a).await;
-    live(&b).await;
+    ready(&a).await;
+    ready(&b).await;
     (a, b)
 }
 
@@ -81,7 +90,7 @@ async fn a_logout_through_one_ends_it_on_the_other() {
     let c = replica(&origin, &format!("{}/3", redis.url()), "")
         .start()
         .await;
-    live(&c).await;
+    ready(&c).await;
     assert_eq!(c.get_as("/mine/", "anna").await.cache(), "BYPASS");
 }
 
@@ -90,7 +99,7 @@ async fn they_are_kept_where_the_file_says() {
     let (origin, redis) = (app().await, RedisServer::start().await);
     let line = format!("session_url = \"{}/5\"", redis.url());
     let a = replica(&origin, &redis.url(), &line).start().await;
-    live(&a).await;
+    ready(&a).await;
     a.get_as("/mine/", "anna").await;
     eventually("the answer is kept", || kept(&redis, "5") == 1).await;
     assert_eq!(kept(&redis, "2"), 0);
