@@ -22,7 +22,7 @@ pub mod sweeper;
 pub mod wire;
 
 use memory::{Eviction, Memory};
-use remote::Remote;
+use remote::{Claim, Remote};
 
 /// The knobs of the tiers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -206,11 +206,11 @@ impl Cache {
         self.remote.as_ref()
     }
 
-    /// Keeps an entry in both tiers for at most this long.
-    pub fn put(&self, key: &Key, entry: &Arc<Entry>, keep: Duration) {
+    /// Keeps an entry in both tiers for at most this long. A claim is given back once other replicas can find it.
+    pub fn put(&self, key: &Key, entry: &Arc<Entry>, keep: Duration, claim: Option<Claim>) {
         self.promote(key, entry, keep);
         if let Some(remote) = &self.remote {
-            remote.put(key, entry, keep);
+            remote.put_under(key, entry, keep, claim);
         }
     }
 

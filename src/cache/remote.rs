@@ -80,6 +80,24 @@ struct Shared {
     metrics: Arc<RemoteMetrics>,
 }
 
+/// The right to fetch a key for all replicas. Dropped, it is given back. Should it have expired meanwhile, another's goes with
+/// it: then two replicas fetch, and no more.
+#[derive(Debug)]
+pub struct Claim {
+    remote: Remote,
+    name: String,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let (redis, name) = (
+            self.remote.shared.redis.clone(),
+            std::mem::take(&mut self.name),
+        );
+        self.remote.spawn(async move { redis.unlink(&name).await });
+    }
+}
+
 impl Remote {
     /// The tier in this Redis.
     #[must_use]
@@ -192,6 +210,11 @@ impl Remote {
     /// Keeps an entry for at most this long, in place of the one of the same key and variant. Returns at once; what
     /// becomes of it is counted.
     pub fn put(&self, key: &Key, entry: &Arc<Entry>, keep: Duration) {
+        self.put_under(key, entry, keep, None);
+    }
+
+    /// The same, and gives a claim back once the entry is there for those who wait for it.
+    pub fn put_under(&self, key: &Key, entry: &Arc<Entry>, keep: Duration, claim: Option<Claim>) {
         let metrics = &self.shared.metrics;
         // Redis counts milliseconds, and none of them is an error.
         if keep < Duration::from_millis(1) {
@@ -203,7 +226,11 @@ impl Remote {
         }
         let primary = key.digest(self.shared.config.rules);
         let (remote, entry) = (self.clone(), Arc::clone(entry));
-        let begun = self.spawn(async move { remote.store(&primary, &entry, keep).await });
+        let begun = self.spawn(async move {
+            let stored = remote.store(&primary, &entry, keep).await;
+            drop(claim);
+            stored
+        });
         if !begun {
             metrics.busy.inc();
         }
@@ -281,27 +308,18 @@ impl Remote {
         });
     }
 
-    /// Takes the right to fetch a key for all replicas; whether it was to be had. It goes with the answer's storing, and by
-    /// itself after a while.
+    /// Takes the right to fetch a key for all replicas; `None` when another has it. By itself it goes after a while.
     ///
     /// # Errors
     ///
     /// When Redis cannot say.
-    pub async fn claim(&self, key: &Key) -> Result<bool, Error> {
-        let name = self.lock(&key.digest(self.shared.config.rules));
+    pub async fn claim(&self, key: &Key) -> Result<Option<Claim>, Error> {
+        let digest = key.digest(self.shared.config.rules);
+        let name = format!("{}lock:{digest}", self.shared.config.prefix);
         let redis = &self.shared.redis;
-        Box::pin(redis.set_if_absent(&name, Bytes::from_static(b"1"), CLAIM)).await
-    }
-
-    /// Gives that right back. Returns at once.
-    pub fn unclaim(&self, key: &Key) {
-        let name = self.lock(&key.digest(self.shared.config.rules));
-        let redis = self.shared.redis.clone();
-        self.spawn(async move { redis.unlink(&name).await });
-    }
-
-    fn lock(&self, digest: &Digest) -> String {
-        format!("{}lock:{digest}", self.shared.config.prefix)
+        let taken = Box::pin(redis.set_if_absent(&name, Bytes::from_static(b"1"), CLAIM)).await?;
+        let remote = self.clone();
+        Ok(taken.then(|| Claim { remote, name }))
     }
 
     /// Waits for the stores that are under way; none begins after.

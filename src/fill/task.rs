@@ -1,6 +1,6 @@
 //! The fetch itself: stamp, ask, admit, read, store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use super::flight::{Flight, Stage};
 use super::tier2::{self, Found};
 use super::{Failure, LaneKey, Order, Shared, Streaming, Tools};
 use crate::body::{self, Body};
+use crate::cache::remote::Claim;
 use crate::coherence::{Unusable, Writes};
 use crate::entry::{Certificate, Entry, Material, Stamp, Times};
 use crate::headers::coding::{self, Coding};
@@ -32,6 +33,8 @@ pub(super) struct Guard {
     shared: Arc<Shared>,
     lane: LaneKey,
     flight: Arc<Flight>,
+    /// The right to fetch for all replicas, where it was taken. A standard mutex: held for a moment.
+    claim: Mutex<Option<Claim>>,
 }
 
 impl Guard {
@@ -40,7 +43,18 @@ impl Guard {
             shared,
             lane,
             flight,
+            claim: Mutex::default(),
         }
+    }
+
+    /// Keeps the right to fetch until the answer is stored, or the fill ends.
+    pub(super) fn keep(&self, claim: Option<Claim>) {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+    }
+
+    fn claim(&self) -> Option<Claim> {
+        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        claim.take()
     }
 
     /// What this fill works with.
@@ -460,7 +474,11 @@ fn store(guard: &Guard, order: &Order, entry: &Arc<Entry>) -> bool {
         return false;
     }
     let keep = freshness::keep_for(entry, &order.policy, entry.times.received);
-    guard.shared.tools.cache.put(&order.key, entry, keep);
+    guard
+        .shared
+        .tools
+        .cache
+        .put(&order.key, entry, keep, guard.claim());
     true
 }
 

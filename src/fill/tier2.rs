@@ -109,9 +109,14 @@ async fn wait_for_others(guard: &Guard, order: &Order, remote: &Remote, first: F
     let give_up = Instant::now() + PATIENCE;
     let mut last = first;
     loop {
-        // Held by us, or not to be had because Redis cannot be reached: either way this replica fetches.
-        if remote.claim(&order.key).await.unwrap_or(true) || Instant::now() >= give_up {
-            return last;
+        match remote.claim(&order.key).await {
+            Ok(None) if Instant::now() < give_up => {}
+            Ok(claim) => {
+                guard.keep(claim);
+                return last;
+            }
+            // Redis cannot say: this replica fetches for itself.
+            Err(_) => return last,
         }
         tokio::time::sleep(GLANCE).await;
         if !may_look(guard, order) {

@@ -8,7 +8,7 @@
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::print_stdout,
-    reason = "seeds come from the environment, and figures are printed"
+    reason = "seeds come from the environment, and what a search came to is printed"
 )]
 
 mod found; // what was found so

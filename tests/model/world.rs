@@ -750,6 +750,13 @@ impl<V: Look> World<V> {
     }
 
     fn journal_told(&mut self, node: usize, count: usize) {
+        // The reader hears of a lapse before it hears of anything else.
+        if std::mem::take(&mut self.nodes[node].lapse) {
+            self.feed_one(node, self.clock(node), Event::Lapse);
+            while !self.nodes[node].todo.is_empty() {
+                self.perform(node);
+            }
+        }
         self.nodes[node].telling = false;
         self.nodes[node].view.told(count);
         self.examine(node);

@@ -8,7 +8,7 @@ use super::sidecar::Plan;
 use super::{Origin, RedisServer, Sidecar, reply, soon};
 
 /// Short enough that a test can wait for its end, long enough for a busy machine.
-pub const LEASE: &str = "lease = \"400ms\"";
+pub const LEASE: &str = "lease = \"800ms\"";
 
 /// An app with registers: `GET /r/N` tells a register's version, `POST /w/N` raises it.
 pub struct Registers {
