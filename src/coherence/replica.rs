@@ -878,7 +878,7 @@ mod tests {
             ),
         );
         assert_eq!(told.lease(), Some(130));
-        assert!(told.has(&Effect::Floor(4)));
+        assert!(told.has(&Effect::Floor(5)), "nothing is known from before");
     }
 
     #[test]

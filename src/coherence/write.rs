@@ -166,6 +166,8 @@ pub struct Write {
     /// Calls that failed in a row, and when the first of them did.
     failed: u32,
     failed_since: Option<Time>,
+    /// The end was told once more though the log seemed out of reach.
+    insisted: bool,
 }
 
 impl Write {
@@ -183,6 +185,7 @@ impl Write {
             asked: None,
             failed: 0,
             failed_since: None,
+            insisted: false,
         }
     }
 
@@ -403,9 +406,15 @@ impl Write {
         } else {
             self.hold(now, sight, answer)
         };
-        if matches!(held, Do::Answer(_)) {
-            self.phase = Phase::Over;
+        if !matches!(held, Do::Answer(_)) {
+            return held;
         }
+        if let (Some(epoch), false) = (sight.epoch, self.insisted) {
+            // It may be back, and another replica have noticed before this one.
+            self.insisted = true;
+            return self.close(epoch);
+        }
+        self.phase = Phase::Over;
         held
     }
 
@@ -593,7 +602,8 @@ mod tests {
         let mut write = forwarded();
         let wanted = write.step(Time(2500), &sees(3), changed(true));
         assert_eq!(call(&wanted), Some(('C', 1)));
-        let (seq, epoch) = (3, 1);
+        // What was waited for is record 3; what is told is the drop.
+        let (seq, epoch) = (4, 1);
         let done = Do::Answer(Waited::Acknowledged { seq, epoch });
         assert_eq!(write.step(Time(2510), &sees(3), at(4, true)), done);
     }
@@ -619,7 +629,7 @@ mod tests {
         let wait = Do::Wait(Time(until));
         assert_eq!(write.step(Time(2510), &sees(0), at(4, true)), wait);
         assert_eq!(write.step(Time(until - 1), &sees(0), Input::Look), wait);
-        let (seq, epoch) = (3, 1);
+        let (seq, epoch) = (4, 1);
         let done = Do::Answer(Waited::Lease { seq, epoch });
         assert_eq!(write.step(Time(until), &sees(0), Input::Look), done);
     }
@@ -691,8 +701,10 @@ mod tests {
         assert_eq!(strong.step(Time(600), &lost(500), Input::Look), wait);
         let late = Time(500 + OUTLASTED);
         assert_eq!(strong.step(late, &lost(500), Input::Look), Do::Forward);
+        let last = strong.step(Time(9000), &lost(500), changed(true));
+        assert_eq!(call(&last), Some(('C', 1)), "it may be back");
         let done = Do::Answer(Waited::Uncoordinated(tags()));
-        assert_eq!(strong.step(Time(9000), &lost(500), changed(true)), done);
+        assert_eq!(strong.step(Time(9001), &lost(500), Input::Failed), done);
         let mut rejecting = write(Promise::Strong, false);
         assert_eq!(rejecting.step(late, &lost(500), Input::Look), Do::Refuse);
         let mut strict = write(Promise::Strict, true);

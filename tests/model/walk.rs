@@ -126,7 +126,7 @@ fn focus(mutant: Mutant, setup: &mut Setup, budget: &mut Budget) {
         }
         Mutant::LateReadingCounts => {
             setup.replicas = 2;
-            *budget = Budget { outages: 3, ..calm };
+            *budget = Budget { outages: 9, ..calm };
         }
         Mutant::CloseIgnoresEpoch | Mutant::EarlyRelease | Mutant::NoQuarantine => {
             *budget = Budget {
@@ -142,7 +142,21 @@ fn focus(mutant: Mutant, setup: &mut Setup, budget: &mut Budget) {
 pub fn walk(seed: u64, course: Course, traced: bool) -> Walked {
     let mut dice = Dice(seed);
     let mut world = world(&mut dice, course);
-    let odds = odds(&mut dice);
+    let mut odds = odds(&mut dice);
+    if course.mutant == Some(Mutant::LateReadingCounts) {
+        // The log is out of reach for longer than a lease, while a reading waits in the network.
+        for (kind, likely) in [
+            (0, 12),
+            (5, 4),
+            (9, 3),
+            (11, 200),
+            (12, 200),
+            (19, 6),
+            (20, 8),
+        ] {
+            odds[kind] = likely;
+        }
+    }
     let mut trace = Vec::new();
     let mut steps = Vec::new();
     for _ in 0..course.steps {

@@ -11,7 +11,7 @@ pub(super) fn check(history: &History, rules: &Rules, verdict: &mut Verdict) {
         return;
     }
     // An announcement expires within a second of its time, and the news of that takes a lease at most.
-    let limit = nanos(rules.intent_ttl) + nanos(rules.lease) / 50 * 51 + 1_500_000_000;
+    let limit = nanos(rules.expiry()) + nanos(rules.lease) / 50 * 51 + 1_500_000_000;
     let committed = history
         .commits
         .iter()
@@ -40,7 +40,7 @@ pub(super) fn check(history: &History, rules: &Rules, verdict: &mut Verdict) {
 
 /// Whether the announcement of a write committed then may have been lost with what held it.
 fn is_doubtful(history: &History, rules: &Rules, at: Nanos) -> bool {
-    let around = nanos(rules.intent_ttl) + 3_000_000_000;
+    let around = nanos(rules.expiry()) + 3_000_000_000;
     history.spans.iter().any(|span| {
         // Without a shared log, a replica's announcements die with it.
         let loses = span.harm != Harm::Process || !rules.shared;

@@ -10,6 +10,8 @@ mod vital;
 
 use std::time::Duration;
 
+use reprise::coherence::replica::Timing;
+
 use clap::ValueEnum;
 
 pub use overdue::Overdue;
@@ -62,10 +64,19 @@ impl Rules {
         nanos(self.lease) / 50 * 51 + 100_000_000
     }
 
+    /// How long after its announcement a write whose end nobody saw is dropped.
+    pub fn expiry(&self) -> Duration {
+        if self.shared {
+            Timing::new(self.lease, self.intent_ttl).quarantine
+        } else {
+            self.intent_ttl
+        }
+    }
+
     /// How long a strict replica stores nothing after it first met a log.
     pub fn quarantine(&self) -> Duration {
         match self.promise {
-            Promise::Strict if self.shared => self.intent_ttl,
+            Promise::Strict if self.shared => self.expiry(),
             Promise::Strict | Promise::Strong | Promise::Bounded => Duration::ZERO,
         }
     }

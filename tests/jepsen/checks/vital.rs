@@ -193,7 +193,7 @@ impl History {
         let killed = |span: &&Span| span.fault == "kill-replica" && span.from <= at;
         let ends = self.spans.iter().filter(killed).map(|span| span.from);
         ends.max()
-            .map_or(0, |from| from + nanos(rules.intent_ttl) + 2_500_000_000)
+            .map_or(0, |from| from + nanos(rules.expiry()) + 2_500_000_000)
     }
 
     /// The end of each fault, and how long nothing else was broken after it.
