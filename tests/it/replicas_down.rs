@@ -279,10 +279,12 @@ async fn a_replica_that_was_killed_is_not_waited_for_twice() {
     link.cut();
     drop(b);
     app.raise(&a, 0).await;
-    assert_eq!(waits(&a, "lease").await, before + 1.0);
+    // Its lease ran out, or it was found to be silent for as long: whichever came first.
+    let first = waits(&a, "lease").await;
+    assert!(first <= before + 1.0, "{first}");
     members(&a, 1).await;
     for _ in 0..3 {
         app.raise(&a, 0).await;
     }
-    assert_eq!(waits(&a, "lease").await, before + 1.0);
+    assert_eq!(waits(&a, "lease").await, first);
 }
