@@ -112,7 +112,7 @@ const PROOFS: [Proof; 34] = [
             story(Promise::Strong)
                 .write(1, 2, 1000, 1100)
                 .lost_answer()
-                .read(0, 1, 3600, 3601)
+                .read(0, 1, 5700, 5701)
         },
     ),
     ("unless Redis lost the announcement", None, || {
@@ -120,7 +120,7 @@ const PROOFS: [Proof; 34] = [
             .cut(Struck::Everybody, 500, 600)
             .write(1, 2, 1000, 1100)
             .lost_answer()
-            .read(0, 1, 3600, 3601)
+            .read(0, 1, 5700, 5701)
     }),
     (
         "an uncoordinated write is excused while its replica is cut off",
