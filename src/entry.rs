@@ -10,12 +10,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
 use crate::headers::cache_control::ResponseDirectives;
 use crate::headers::coding::Coding;
 use crate::headers::date::{self, Expires};
+use crate::headers::targeted;
 use crate::headers::validator::{self, ETag};
 use crate::key::Variant;
 use crate::tag::Tags;
@@ -25,9 +26,6 @@ const OVERHEAD: usize = 1024;
 
 /// What each header field costs besides its text.
 const FIELD_OVERHEAD: usize = 64;
-
-/// What the app says to caches that stand before it, and to no others (RFC 9213).
-const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// A place in the log of drops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,10 +72,12 @@ pub struct Times {
 /// What the rules ask about a response, parsed once.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// `CDN-Cache-Control` if the app sent it (RFC 9213), else `Cache-Control`.
+    /// What a targeted field says, if there is one (RFC 9213), else `Cache-Control`.
     pub directives: ResponseDirectives,
     /// Whether the app told clients anything about keeping the answer.
     pub advises_clients: bool,
+    /// Whether there are fields that are meant for this cache alone (RFC 9213).
+    pub has_targeted: bool,
     /// Whether the body may not be encoded (RFC 9111 §5.2.2.6).
     pub no_transform: bool,
     /// `Date`, or when it was received.
@@ -100,16 +100,18 @@ impl Facts {
         let expires = date::expires(headers);
         let advises_clients = everybody.present || expires.is_some();
         let no_transform = everybody.no_transform;
-        let targeted = ResponseDirectives::parse_field(headers, CDN_CACHE_CONTROL);
         // RFC 9213 §2.2: what is addressed to this kind of cache replaces what is said to all, Expires included.
-        let (directives, expires) = if targeted.present {
-            (targeted, None)
-        } else {
-            (everybody, expires)
+        let (directives, expires) = match targeted::directives(headers) {
+            Some(targeted) => (targeted, None),
+            None => (everybody, expires),
         };
+        let has_targeted = targeted::TARGETS
+            .iter()
+            .any(|name| headers.contains_key(name));
         Self {
             directives,
             advises_clients,
+            has_targeted,
             no_transform,
             date: date::date(headers, &header::DATE).unwrap_or(received),
             age: date::age(headers).unwrap_or_default(),
@@ -280,6 +282,8 @@ impl Entry {
         } = material;
         let facts = Facts::of(&headers, times.received);
         headers.remove(header::AGE);
+        // It was about this one answer, and RFC 9111 §5.5 has done away with it.
+        headers.remove(header::WARNING);
         // It announces fields behind this one body, and what is stored has none.
         headers.remove(header::TRAILER);
         if body.is_empty() && status == StatusCode::NO_CONTENT {
@@ -327,6 +331,7 @@ impl Entry {
             ..Facts::of(&headers, times.received)
         };
         headers.remove(header::AGE);
+        headers.remove(header::WARNING);
         date_if_undated(&mut headers, times);
         if let Some(etag) = &self.etag {
             headers.insert(header::ETAG, etag.to_value());

@@ -263,16 +263,25 @@ fn admit(guard: &Guard, order: &Order, answer: &Answer) -> Result<(), Unstorable
 }
 
 /// The codings to undo. A fill asks for none; an app that uses one all the same must say how long the body is, since it
-/// is read whole before anybody sees it.
+/// is read whole before anybody sees it. One that nobody knows stays, as the app sends it whoever asks; if it says that
+/// it chooses, then other clients would have got something else.
 fn codings(answer: &Answer) -> Result<Vec<Coding>, Unstorable> {
-    let codings =
-        coding::content_codings(&answer.head.headers).map_err(|_| Unstorable::Encoding)?;
+    let headers = &answer.head.headers;
+    let codings = match coding::content_codings(headers) {
+        Ok(codings) => codings,
+        Err(_) if !varies_by_coding(headers) => Vec::new(),
+        Err(_) => return Err(Unstorable::Encoding),
+    };
     let length = http_body::Body::size_hint(&answer.body).exact();
     if codings.is_empty() || length.is_some() {
         Ok(codings)
     } else {
         Err(Unstorable::Encoding)
     }
+}
+
+fn varies_by_coding(headers: &HeaderMap) -> bool {
+    key::vary(headers).is_none_or(|names| names.contains(&header::ACCEPT_ENCODING))
 }
 
 /// An answer that may not be shared goes to who asked first; everybody else is told to ask for himself.
@@ -412,6 +421,7 @@ async fn decoded(guard: &Guard, order: &Order, answer: Answer, stamp: Stamp, cod
         });
     };
     head.headers.remove(header::CONTENT_ENCODING);
+    coding::strip_digests(&mut head.headers);
     // What the strong validator named were other bytes (RFC 9110 §8.8.1).
     if let Some(etag) = crate::headers::validator::etag(&head.headers) {
         head.headers.insert(header::ETAG, etag.weaken().to_value());

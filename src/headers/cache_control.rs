@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::header::{AsHeaderName, CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA};
 use smallvec::SmallVec;
 
 use super::{OWS, delta_seconds, elements, has_unreadable_line, list, parameter, unquote};
@@ -51,19 +51,13 @@ impl ResponseDirectives {
     /// Reads Cache-Control (RFC 9111 §5.2).
     #[must_use]
     pub fn parse(headers: &HeaderMap) -> Self {
-        Self::parse_field(headers, CACHE_CONTROL)
-    }
-
-    /// Reads a field with the grammar of Cache-Control under another name, such as a targeted one (RFC 9213).
-    #[must_use]
-    pub fn parse_field(headers: &HeaderMap, name: impl AsHeaderName + Clone) -> Self {
         let mut directives = Self {
-            present: headers.contains_key(name.clone()),
+            present: headers.contains_key(CACHE_CONTROL),
             // Nobody knows what the line forbids, so it forbids everything.
-            no_store: has_unreadable_line(headers, name.clone()),
+            no_store: has_unreadable_line(headers, CACHE_CONTROL),
             ..Self::default()
         };
-        for element in list(headers, name) {
+        for element in list(headers, CACHE_CONTROL) {
             directives.take(element);
         }
         directives
@@ -71,23 +65,59 @@ impl ResponseDirectives {
 
     fn take(&mut self, element: &str) {
         let (name, value) = parameter(element);
-        let value = value.as_deref();
-        match name.to_ascii_lowercase().as_str() {
+        let argument = match (&value, seconds(element)) {
+            (None, _) => Argument::None,
+            (Some(_), Some(seconds)) => Argument::Seconds(seconds),
+            (Some(text), None) => Argument::Text(text),
+        };
+        self.note(&name.to_ascii_lowercase(), &argument);
+    }
+
+    /// Notes a directive; the name is in lower case.
+    pub(super) fn note(&mut self, name: &str, argument: &Argument<'_>) {
+        if *argument == Argument::Denied {
+            return;
+        }
+        match name {
             "no-store" => self.no_store = true,
-            "no-cache" => qualify(value, &mut self.no_cache, &mut self.no_cache_fields),
-            "private" => qualify(value, &mut self.private, &mut self.private_fields),
+            "no-cache" => qualify(argument, &mut self.no_cache, &mut self.no_cache_fields),
+            "private" => qualify(argument, &mut self.private, &mut self.private_fields),
             "public" => self.public = true,
             "must-revalidate" => self.must_revalidate = true,
             "proxy-revalidate" => self.proxy_revalidate = true,
             "must-understand" => self.must_understand = true,
             "no-transform" => self.no_transform = true,
             "immutable" => self.immutable = true,
-            "max-age" => shorten(&mut self.max_age, seconds(element)),
-            "s-maxage" => shorten(&mut self.s_maxage, seconds(element)),
-            "stale-while-revalidate" => shorten(&mut self.stale_while_revalidate, seconds(element)),
-            "stale-if-error" => shorten(&mut self.stale_if_error, seconds(element)),
+            "max-age" => shorten(&mut self.max_age, argument.seconds()),
+            "s-maxage" => shorten(&mut self.s_maxage, argument.seconds()),
+            "stale-while-revalidate" => {
+                shorten(&mut self.stale_while_revalidate, argument.seconds());
+            }
+            "stale-if-error" => shorten(&mut self.stale_if_error, argument.seconds()),
             // §5.2.3: what is not understood is ignored.
             _ => {}
+        }
+    }
+}
+
+/// What stands behind the name of a directive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Argument<'a> {
+    /// Nothing.
+    None,
+    /// "No": the directive is as good as absent. Only a targeted field can say so.
+    Denied,
+    /// A number of seconds.
+    Seconds(Duration),
+    /// Anything else.
+    Text(&'a str),
+}
+
+impl Argument<'_> {
+    const fn seconds(&self) -> Option<Duration> {
+        match self {
+            Self::Seconds(seconds) => Some(*seconds),
+            Self::None | Self::Denied | Self::Text(_) => None,
         }
     }
 }
@@ -181,12 +211,13 @@ fn shorten(slot: &mut Option<Duration>, duration: Option<Duration>) {
 }
 
 /// Notes `no-cache` or `private`, alone or with its field names.
-fn qualify(value: Option<&str>, whole: &mut bool, fields: &mut SmallVec<[HeaderName; 1]>) {
-    let named: Option<SmallVec<[HeaderName; 1]>> = value.and_then(|value| {
-        elements(value)
+fn qualify(argument: &Argument<'_>, whole: &mut bool, fields: &mut SmallVec<[HeaderName; 1]>) {
+    let named: Option<SmallVec<[HeaderName; 1]>> = match argument {
+        Argument::Text(value) => elements(value)
             .map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-            .collect()
-    });
+            .collect(),
+        Argument::None | Argument::Denied | Argument::Seconds(_) => None,
+    };
     match named {
         Some(named) if !named.is_empty() => fields.extend(named),
         // A list that cannot be read may have named anything: all of the response is meant.
@@ -345,16 +376,6 @@ mod tests {
             HeaderValue::from_bytes(b"no-store, x=\"\xe9\"").expect("obs-text"),
         );
         assert!(ResponseDirectives::parse(&headers).no_store);
-    }
-
-    #[test]
-    fn another_field_is_read_with_the_same_grammar() {
-        let headers = lines_of("cdn-cache-control", &["max-age=60"]);
-        assert_eq!(
-            ResponseDirectives::parse_field(&headers, "cdn-cache-control").max_age,
-            secs(60)
-        );
-        assert!(!ResponseDirectives::parse(&headers).present);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Content codings and which of them a client takes: Content-Encoding and Accept-Encoding (RFC 9110 §8.4, §12.5.3).
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName};
 
 use super::{has_unreadable_line, list, parameter};
 
@@ -52,6 +52,22 @@ impl Coding {
             Self::Br => 2,
             Self::Zstd => 3,
         }
+    }
+}
+
+/// Fields that hold a digest of the content as it was sent, or of the whole in its coding (RFC 9530 §2, §3, §1.3;
+/// Content-MD5): whoever sends other bytes than the app did has to take them out.
+pub const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
+/// Takes the digests out of a head whose content is sent in another coding, or in part.
+pub fn strip_digests(headers: &mut HeaderMap) {
+    for name in &DIGESTS {
+        headers.remove(name);
     }
 }
 

@@ -15,7 +15,9 @@ pub mod date;
 pub mod forwarded;
 pub mod hop_by_hop;
 pub mod range;
+mod structured;
 pub mod tags;
+pub mod targeted;
 pub mod validator;
 
 pub use cache_control::{MaxStale, RequestDirectives, ResponseDirectives};

@@ -95,23 +95,19 @@ fn unsaid(facts: &Facts, status: StatusCode, policy: &Policy) -> Lifetime {
             source: Source::Negative,
         };
     }
-    if !policy.statuses.contains(&status) {
-        return Lifetime {
-            duration: Duration::ZERO,
-            source: Source::None,
-        };
-    }
-    if policy.ttl > Duration::ZERO {
+    if policy.ttl > Duration::ZERO && policy.statuses.contains(&status) {
         return Lifetime {
             duration: policy.ttl,
             source: Source::Route,
         };
     }
+    let public = policy.honor_cache_control && facts.directives.public;
+    let guessing = policy.heuristic > 0.0 && (public || allows_guessing(status));
     let since = facts
         .last_modified
         .and_then(|modified| facts.date.duration_since(modified).ok());
     match since {
-        Some(since) if policy.heuristic > 0.0 => Lifetime {
+        Some(since) if guessing => Lifetime {
             duration: since.mul_f64(policy.heuristic),
             source: Source::Heuristic,
         },
@@ -120,6 +116,14 @@ fn unsaid(facts: &Facts, status: StatusCode, policy: &Policy) -> Lifetime {
             source: Source::None,
         },
     }
+}
+
+/// The statuses that are heuristically cacheable (RFC 9110 §15.1). Another is if the app says `public` (RFC 9111 §4.2.2).
+const fn allows_guessing(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    )
 }
 
 /// An entry's lifetime, shortened by its jitter.

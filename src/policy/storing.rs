@@ -114,7 +114,7 @@ pub fn admit(
     let status = response.status;
     if status == StatusCode::PARTIAL_CONTENT
         || status == StatusCode::NOT_MODIFIED
-        || response.headers.contains_key(header::CONTENT_RANGE)
+        || tells_of_bytes(&response.headers)
     {
         return Err(Unstorable::Partial);
     }
@@ -138,6 +138,17 @@ pub fn admit(
     }
     credentials_allow(request, &facts, policy, sharing)?;
     has_a_use(&facts, status, policy)
+}
+
+/// Whether an answer says that it is some of the bytes. Another unit is the app's own matter: APIs say with it which page
+/// of a list this is, and RFC 9110 §14.4 gives the field a meaning on no other status than 206.
+fn tells_of_bytes(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_RANGE).iter().any(|range| {
+        range
+            .as_bytes()
+            .get(..5)
+            .is_some_and(|unit| unit.eq_ignore_ascii_case(b"bytes"))
+    })
 }
 
 fn directives_allow(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderName};
 
 use crate::entry::Entry;
-use crate::headers::{date, validator};
+use crate::headers::{coding, date, validator};
 use crate::key;
 
 /// Fields of a request that only make sense to whom it was addressed, and that a fill must not carry: the cache wants
@@ -42,21 +42,21 @@ pub fn make_conditional(request: &mut HeaderMap, entry: &Entry) -> bool {
     old
 }
 
-/// The head of an entry after a 304: its fields replace the stored ones (RFC 9111 §3.2), but for those that describe
-/// the body that was not sent. How old the answer is, is told by the 304 alone: its `Date` and `Age`, or that it has
+/// The head of an entry after a 304: its fields replace the stored ones (RFC 9111 §3.2), but for those that tell what the
+/// stored bytes are: of a body that was not sent, they would be about other bytes. How old the answer is, is told by the 304 alone: its `Date` and `Age`, or that it has
 /// none.
 #[must_use]
 pub fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
-    const KEPT: [HeaderName; 5] = [
+    const KEPT: [HeaderName; 4] = [
         header::CONTENT_LENGTH,
         header::CONTENT_ENCODING,
-        header::CONTENT_TYPE,
         header::CONTENT_RANGE,
         header::TRANSFER_ENCODING,
     ];
     let mut merged = stored.clone();
     merged.remove(header::DATE);
-    for name in update.keys().filter(|name| !KEPT.contains(name)) {
+    let is_kept = |name: &&HeaderName| KEPT.contains(name) || coding::DIGESTS.contains(name);
+    for name in update.keys().filter(|name| !is_kept(name)) {
         merged.remove(name);
         for value in update.get_all(name) {
             merged.append(name.clone(), value.clone());
@@ -75,6 +75,27 @@ pub fn confirms(entry: &Entry, update: &HeaderMap) -> bool {
         (_, None) => true,
     };
     is_about && selects_the_same(entry, update)
+}
+
+/// Whether the head of a 200 to a HEAD is about another body than the entry's (RFC 9111 §4.3.5). Of a coded body it says
+/// nothing about the one that is stored.
+#[must_use]
+pub fn is_outdated(entry: &Entry, head: &HeaderMap) -> bool {
+    if head.contains_key(header::CONTENT_ENCODING)
+        != entry.headers.contains_key(header::CONTENT_ENCODING)
+    {
+        return false;
+    }
+    let another_tag = match (&entry.facts.etag, validator::etag(head)) {
+        (Some(stored), Some(sent)) => !stored.weak_eq(&sent),
+        _ => false,
+    };
+    let modified = date::date(head, header::LAST_MODIFIED);
+    let another_date = modified.is_some() && modified != entry.facts.last_modified;
+    let another_length = head
+        .get(header::CONTENT_LENGTH)
+        .is_some_and(|length| Some(length) != entry.headers.get(header::CONTENT_LENGTH));
+    another_tag || another_date || another_length
 }
 
 /// A 304 selected by other fields than the entry is about another variant of it. Whether its head may be shared is asked of
@@ -109,6 +130,7 @@ mod tests {
             ("x-b", "1"),
             ("content-length", "5"),
             ("content-type", "application/json"),
+            ("content-digest", "sha-256=:AA==:"),
             ("cache-control", "max-age=1"),
             ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ]);
@@ -116,7 +138,8 @@ mod tests {
             ("x-a", "3"),
             ("x-c", "1"),
             ("content-length", "0"),
-            ("content-type", "text/html"),
+            ("content-type", "application/json; charset=utf-8"),
+            ("content-digest", "sha-256=:BB==:"),
             ("cache-control", "max-age=9"),
             ("age", "4"),
         ]);
@@ -125,7 +148,8 @@ mod tests {
             ("x-b", "1"),
             ("x-c", "1"),
             ("content-length", "5"),
-            ("content-type", "application/json"),
+            ("content-type", "application/json; charset=utf-8"),
+            ("content-digest", "sha-256=:AA==:"),
             ("cache-control", "max-age=9"),
             ("age", "4"),
         ]);

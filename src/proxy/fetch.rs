@@ -14,6 +14,7 @@ use crate::body::Body;
 use crate::entry::Entry;
 use crate::fill::stream::Reader;
 use crate::fill::{Filled, News, Order, Streaming};
+use crate::headers::targeted;
 use crate::key;
 use crate::outcome::{Bypass, Forward, Outcome, Result as Happened};
 use crate::policy::storing::Unstorable;
@@ -55,8 +56,7 @@ impl Proxy {
     ) -> Result<Answer, Error> {
         let missed = Outcome::forwarded(Happened::Miss, forward);
         if reading.head.method == Method::HEAD {
-            // What a HEAD brings is no entry, and a whole GET for its sake would be more than was asked.
-            return self.alone(reading, missed).await;
+            return self.ask_head(reading, prior, missed).await;
         }
         let Some(order) = order(reading, prior) else {
             return self.alone(reading, Outcome::bypass(Bypass::Spelling)).await;
@@ -80,7 +80,11 @@ impl Proxy {
                 };
                 Ok(streamed(reading, &head, body, queries, outcome))
             }
-            Filled::Private { response, reason } => {
+            Filled::Private {
+                mut response,
+                reason,
+            } => {
+                targeted::strip(response.headers_mut());
                 self.heed_cookies(&reading.head.headers, reading.seen, response.headers())
                     .await;
                 let outcome = Outcome {
@@ -105,6 +109,24 @@ impl Proxy {
             }
             Filled::Failed(failure) => Err(failure.into()),
         }
+    }
+
+    /// Asks the app with a HEAD. What it brings is no entry, and a whole GET for its sake would be more than was asked; but
+    /// what it says of another body than the stored one ends that one (RFC 9111 §4.3.5).
+    async fn ask_head(
+        &self,
+        reading: &Reading<'_>,
+        prior: Option<Arc<Entry>>,
+        outcome: Outcome,
+    ) -> Result<Answer, Error> {
+        let answer = self.alone(reading, outcome).await?;
+        if let Some(prior) = prior
+            && answer.response.status() == StatusCode::OK
+            && validation::is_outdated(&prior, answer.response.headers())
+        {
+            self.shared.tools.cache.remove(&reading.key, &prior);
+        }
+        Ok(answer)
     }
 
     /// Answers from what a fill brought.
@@ -166,6 +188,7 @@ fn streamed(
     let mut response = Response::new(Body::stream(body));
     *response.status_mut() = head.status;
     response.headers_mut().clone_from(&head.headers);
+    targeted::strip(response.headers_mut());
     put_query_count(reading, queries, &mut response);
     Answer::new(
         encoded_in_passing(reading.head, response, reading.style().compression),

@@ -14,7 +14,7 @@ use super::{Answer, Error, Proxy, Seen, Target};
 use crate::body::Body;
 use crate::fill::ask::Asking;
 use crate::headers::coding::Coding;
-use crate::headers::{hop_by_hop, validator};
+use crate::headers::{coding, hop_by_hop, targeted, validator};
 use crate::metrics::RouteMetrics;
 use crate::outcome::Outcome;
 use crate::respond::encode::{self, Encoded};
@@ -51,6 +51,7 @@ impl Proxy {
             return Ok(Answer::new(response, outcome));
         }
         hop_by_hop::strip(response.headers_mut());
+        targeted::strip(response.headers_mut());
         self.heed_cookies(&head.headers, seen, response.headers())
             .await;
         // Without a route the proxy is as good as not there.
@@ -163,6 +164,7 @@ pub(super) fn encoded_in_passing(
         Ok(encoded) => {
             parts.headers.remove(header::CONTENT_LENGTH);
             parts.headers.remove(header::ACCEPT_RANGES);
+            coding::strip_digests(&mut parts.headers);
             parts.headers.insert(
                 header::CONTENT_ENCODING,
                 HeaderValue::from_static(coding.as_str()),

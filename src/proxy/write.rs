@@ -24,7 +24,7 @@ use super::{Answer, Error, Live, Proxy, RouteContext, Seen, Target};
 use crate::body::{Body, BoxError};
 use crate::capture::Values;
 use crate::coherence::{End, Ended, Intent};
-use crate::headers::hop_by_hop;
+use crate::headers::{hop_by_hop, targeted};
 use crate::key;
 use crate::outcome::{Forward, Outcome, Result as Happened};
 use crate::pattern::Captures;
@@ -310,6 +310,7 @@ pub(super) fn is_overridden(headers: &HeaderMap) -> bool {
 
 fn strip(mut response: Response<Body>) -> Response<Body> {
     hop_by_hop::strip(response.headers_mut());
+    targeted::strip(response.headers_mut());
     response
 }
 

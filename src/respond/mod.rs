@@ -9,8 +9,9 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::entry::Entry;
-use crate::headers::coding::Coding;
+use crate::headers::coding::{self, Coding};
 use crate::headers::range::{self, IfRange};
+use crate::headers::targeted;
 use crate::headers::validator::ETag;
 use crate::policy::freshness;
 
@@ -105,6 +106,9 @@ pub fn answer(
     {
         headers.insert(header::ETAG, etag.to_value());
     }
+    if entry.facts.has_targeted {
+        targeted::strip(headers);
+    }
     if chosen.varies {
         headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
@@ -159,6 +163,7 @@ fn whole_or_part(
             HeaderValue::from_static(chosen.coding.as_str()),
         );
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(chosen.body.len()));
+        coding::strip_digests(headers);
     }
     let length = chosen.body.len() as u64;
     let wanted = range_of(method, request, entry, chosen);
@@ -173,6 +178,7 @@ fn whole_or_part(
                 header::CONTENT_LENGTH,
                 HeaderValue::from(part.end - part.start),
             );
+            coding::strip_digests(headers);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let bounds = usize::try_from(part.start).unwrap_or(usize::MAX)
                 ..usize::try_from(part.end).unwrap_or(usize::MAX);

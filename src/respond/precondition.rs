@@ -1,5 +1,7 @@
 //! Preconditions (RFC 9110 §13): evaluated against what is stored, in the order of §13.2.2.
 
+use std::time::SystemTime;
+
 use http::Method;
 use http::header::{self, HeaderMap};
 
@@ -54,13 +56,20 @@ pub fn evaluate(
             Precondition::Holds
         };
     }
-    // RFC 9110 §13.1.3: without a Last-Modified, the time the answer was made stands for it.
-    let since = date::date(request, header::IF_MODIFIED_SINCE);
     let is_read = *method == Method::GET || *method == Method::HEAD;
-    match since {
-        Some(since) if is_read && modified.unwrap_or(entry.facts.date) <= since => {
-            Precondition::NotModified
-        }
+    match date::date(request, header::IF_MODIFIED_SINCE) {
+        Some(since) if is_read && !is_modified(entry, since) => Precondition::NotModified,
         Some(_) | None => Precondition::Holds,
+    }
+}
+
+/// Whether the client's copy, as of `since`, may be another (RFC 9111 §4.3.2).
+///
+/// Without a Last-Modified, the time the answer was made stands for it; but not its own second. The client's copy may have
+/// been made earlier in that second than a write, and the entry later.
+fn is_modified(entry: &Entry, since: SystemTime) -> bool {
+    match entry.facts.last_modified {
+        Some(modified) => modified > since,
+        None => entry.facts.date >= since,
     }
 }

@@ -41,6 +41,7 @@ mod shared_lookups; // who somebody is: asked by one replica, known to all
 mod shutdown; // signals, draining, and what may be lost (nothing)
 mod smoke; // the vocabulary itself, and the shortest path
 mod stale; // what is served when it is no longer fresh
+mod standards; // what RFC 9111 and its neighbours say beyond the public suite
 mod storing; // what is stored and what is not
 mod subscriptions; // listening to channels of Redis, and knowing what may have been missed
 mod sweeper; // what is freed in Redis, and at what pace

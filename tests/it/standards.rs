@@ -1,0 +1,229 @@
+//! What RFC 9111 and its neighbours say beyond what the public suite (tests/conformance) asks: targeted cache control,
+//! digests, guesses, and what a HEAD or a 304 says about what is stored.
+
+use crate::support::origin::Scripted;
+use crate::support::{Origin, Sidecar, cached, date, reply};
+
+const FOR_US: [&str; 2] = ["reprise-cache-control", "cdn-cache-control"];
+
+/// RFC 9213 §2.2: the first readable field of the target list says everything.
+#[tokio::test]
+async fn what_is_said_to_this_cache_alone_counts_alone() {
+    for (own, cdn, everybody, stored) in [
+        (None, Some("max-age=60"), "no-store", true),
+        (Some("max-age=60"), Some("no-store"), "no-store", true),
+        (Some("no-store"), Some("max-age=60"), "max-age=60", false),
+        (None, Some("no-store"), "max-age=60", false),
+        (None, Some("private"), "max-age=60", false),
+        (None, Some("max-age=0"), "max-age=60", false),
+        (None, Some("max-age=60, &&&"), "no-store", false),
+        (None, Some("max-age=\"60\""), "no-store", false),
+        (None, Some(""), "max-age=60", true),
+    ] {
+        let (origin, sidecar) = cached("").await;
+        origin.on("/a/", move |_| {
+            let fields = FOR_US.iter().zip([own, cdn]);
+            fields.fold(
+                reply("a").cache(everybody),
+                |answer, (name, value)| match value {
+                    Some(value) => answer.header(name, value),
+                    None => answer,
+                },
+            )
+        });
+        sidecar.get("/a/").await;
+        let second = sidecar.get("/a/").await;
+        let expected = if stored { "HIT" } else { "MISS" };
+        assert_eq!(second.cache(), expected, "{own:?} {cdn:?} {everybody}");
+        assert_eq!(second.field("cache-control"), everybody);
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_to_this_cache_alone_is_told_to_nobody() {
+    let origin = Origin::start().await;
+    for path in ["/a/", "/private/", "/pass/"] {
+        origin.on(path, move |_| {
+            let said = if path == "/private/" {
+                "private"
+            } else {
+                "max-age=60"
+            };
+            FOR_US
+                .iter()
+                .fold(reply("a"), |answer, name| answer.header(name, said))
+        });
+    }
+    let sidecar = Sidecar::before(&origin)
+        .route("/a/", "")
+        .route("/private/", "")
+        .start()
+        .await;
+    for (method, path, cache) in [
+        ("GET", "/a/", "MISS"),
+        ("GET", "/a/", "HIT"),
+        ("GET", "/private/", "MISS"),
+        ("GET", "/pass/", "BYPASS"),
+        ("POST", "/a/", "BYPASS"),
+    ] {
+        let answer = sidecar.call(method, path).send().await;
+        assert_eq!(answer.cache(), cache, "{method} {path}");
+        for name in FOR_US {
+            assert_eq!(answer.field(name), "", "{method} {path}");
+        }
+    }
+}
+
+/// RFC 9110 §14.4: it makes a part of a 206 alone. APIs say with it which page of a list this is.
+#[tokio::test]
+async fn a_whole_answer_may_have_a_content_range() {
+    let (origin, sidecar) = cached("ttl = \"1m\"").await;
+    origin.on("/a/", |_| {
+        reply("[1]").header("content-range", "items 0-0/9")
+    });
+    sidecar.get("/a/").await;
+    let second = sidecar.get("/a/").await;
+    second.is(200, "[1]", "HIT");
+    assert_eq!(second.field("content-range"), "items 0-0/9");
+}
+
+#[tokio::test]
+async fn a_coding_that_nobody_knows_is_kept_unless_the_app_chooses() {
+    for (vary, cache) in [("", "HIT"), ("accept", "HIT"), ("accept-encoding", "MISS")] {
+        let (origin, sidecar) = cached("ttl = \"1m\"").await;
+        origin.on("/a/", move |_| {
+            let answer = reply("opaque").header("content-encoding", "x-rot13");
+            if vary.is_empty() {
+                answer
+            } else {
+                answer.header("vary", vary)
+            }
+        });
+        sidecar.get("/a/").await;
+        let second = sidecar.get("/a/").await;
+        second.is(200, "opaque", cache);
+        assert_eq!(second.field("content-encoding"), "x-rot13", "{vary}");
+    }
+}
+
+#[tokio::test]
+async fn a_warning_is_not_kept() {
+    let (origin, sidecar) = cached("ttl = \"1m\"").await;
+    origin.on("/a/", |_| reply("a").header("warning", "110 - \"old\""));
+    sidecar.get("/a/").await;
+    let second = sidecar.get("/a/").await;
+    second.is(200, "a", "HIT");
+    assert_eq!(second.field("warning"), "");
+}
+
+/// RFC 9111 §4.2.2, where the operator allows it.
+#[tokio::test]
+async fn a_lifetime_is_guessed_where_the_status_or_the_app_allows_it() {
+    for (status, said, cache) in [
+        (200, "", "HIT"),
+        (404, "", "HIT"),
+        (201, "", "MISS"),
+        (503, "", "MISS"),
+        (299, "", "MISS"),
+        (299, "public", "HIT"),
+    ] {
+        let (origin, sidecar) = cached("heuristic = 0.1").await;
+        origin.on("/a/", move |_| {
+            let answer = reply("a")
+                .status(status)
+                .header("last-modified", &date(-86_400));
+            if said.is_empty() {
+                answer
+            } else {
+                answer.cache(said)
+            }
+        });
+        sidecar.get("/a/").await;
+        let second = sidecar.get("/a/").await;
+        assert_eq!(second.cache(), cache, "{status} {said}");
+    }
+}
+
+/// A copy of the same second may be from before a write that the stored answer is from after.
+#[tokio::test]
+async fn the_date_of_an_answer_proves_nothing_about_its_own_second() {
+    let (origin, sidecar) = cached("ttl = \"1m\"").await;
+    let made = date(-10);
+    let told = made.clone();
+    origin.on("/a/", move |_| reply("a").header("date", &told));
+    sidecar.get("/a/").await;
+    for (since, status) in [(date(-20), 200), (made, 200), (date(-5), 304)] {
+        let call = sidecar.call("GET", "/a/");
+        let answer = call.header("if-modified-since", &since).send().await;
+        assert_eq!(answer.cache(), "HIT");
+        assert_eq!(answer.status, status, "{since}");
+    }
+}
+
+/// RFC 9111 §4.3.5.
+#[tokio::test]
+async fn a_head_that_tells_of_another_body_ends_the_stored_one() {
+    for (field, stored, told, asked) in [
+        ("etag", "\"1\"", "\"2\"", ""),
+        ("etag", "\"1\"", "\"1\"", "\"1\""),
+    ] {
+        let (origin, sidecar) = cached("").await;
+        let answer = move |value: &str| reply("a").cache("max-age=0").header(field, value);
+        origin.then("/a/", answer(stored));
+        origin.then("/a/", answer(told));
+        origin.then("/a/", answer(told));
+        sidecar.get("/a/").await;
+        sidecar.call("HEAD", "/a/").send().await;
+        sidecar.get("/a/").await;
+        assert_eq!(origin.last("/a/").field("if-none-match"), asked, "{told}");
+    }
+}
+
+/// RFC 9530: a digest is about the bytes that the app sent.
+#[tokio::test]
+async fn digests_are_told_only_of_the_bytes_they_are_about() {
+    let (origin, sidecar) = cached("ttl = \"1m\"").await;
+    let body = "all work and no play ".repeat(200);
+    origin.on("/a/", move |_| {
+        reply(body.clone())
+            .header("content-type", "text/plain")
+            .header("content-digest", "sha-256=:AA==:")
+            .header("repr-digest", "sha-256=:AA==:")
+    });
+    let digests = |answer: &crate::support::Reply| {
+        let told = |name| !answer.field(name).is_empty();
+        (told("content-digest"), told("repr-digest"))
+    };
+    sidecar.get("/a/").await;
+    assert_eq!(digests(&sidecar.get("/a/").await), (true, true));
+    for (name, value, status) in [
+        ("accept-encoding", "gzip", 200),
+        ("range", "bytes=0-9", 206),
+    ] {
+        let call = sidecar.call("GET", "/a/").header(name, value);
+        let answer = call.send().await;
+        assert_eq!(answer.status, status);
+        assert_eq!(digests(&answer), (false, false), "{name}");
+    }
+}
+
+/// RFC 9111 §3.2.
+#[tokio::test]
+async fn a_304_changes_what_is_told_of_the_stored_body() {
+    let (origin, sidecar) = cached("").await;
+    let told = |answer: Scripted, kind: &str, digest: &str| {
+        answer
+            .cache("max-age=0")
+            .header("etag", "\"1\"")
+            .header("content-type", kind)
+            .header("content-digest", digest)
+    };
+    origin.then("/a/", told(reply("a"), "text/plain", "sha-256=:AA==:"));
+    let confirmed = reply("").status(304);
+    origin.then("/a/", told(confirmed, "text/css", "sha-256=:BB==:"));
+    sidecar.get("/a/").await;
+    let second = sidecar.get("/a/").await;
+    second.is(200, "a", "REVALIDATED");
+    assert_eq!(second.field("content-type"), "text/css");
+    assert_eq!(second.field("content-digest"), "sha-256=:AA==:");
+}
