@@ -27,6 +27,7 @@ use crate::body::Body;
 use crate::cache::Cache;
 use crate::coherence::{Coherence, Unusable, Writes};
 use crate::entry::{Certificate, Entry};
+use crate::headers::no_vary_search::NoVarySearch;
 use crate::identity::Credential;
 use crate::key::{Key, Variant, VariantRules};
 use crate::metrics::{Metrics, RouteMetrics};
@@ -41,9 +42,11 @@ mod flight;
 pub mod stream;
 mod task;
 mod tier2;
+mod variance;
 
 use flight::{Flight, Ticket};
 use stream::Reader;
+use variance::Variances;
 
 /// How long a key whose answers cannot be shared is remembered (hit-for-miss).
 const PRIVATE_FOR: Duration = Duration::from_secs(10);
@@ -62,6 +65,10 @@ const ATTEMPTS: usize = 3;
 pub struct Order {
     /// The primary key.
     pub key: Key,
+    /// What the app had said of the path's queries when the key was made.
+    pub variance: Option<Arc<NoVarySearch>>,
+    /// The path on its host, by which what it says now is remembered.
+    pub place: u128,
     /// The head to send: a GET without the client's conditions and range.
     pub head: request::Parts,
     /// The client's own fields, which select the variant.
@@ -218,6 +225,8 @@ struct Shared {
     failed: moka::sync::Cache<u128, ()>,
     /// The fields that selected the last answer of a key.
     vary: moka::sync::Cache<u128, Arc<[HeaderName]>>,
+    /// What the app says of the queries of paths.
+    variances: Variances,
     tasks: TaskTracker,
 }
 
@@ -266,6 +275,7 @@ impl Fills {
             private: memory(PRIVATE_FOR),
             failed: memory(FAILED_FOR),
             vary: memory(Duration::from_secs(3600)),
+            variances: Variances::new(),
             tasks: TaskTracker::new(),
         };
         Self {
@@ -320,6 +330,12 @@ impl Fills {
         if !under_way && !self.failed_recently(&order.key) {
             drop(self.enter(order));
         }
+    }
+
+    /// What the app says of the queries of a path, as far as it is known here.
+    #[must_use]
+    pub fn variance(&self, place: impl FnOnce() -> u128) -> Option<Arc<NoVarySearch>> {
+        self.shared.variances.of(place)
     }
 
     /// Whether the last fill of a key failed a moment ago: a stale answer may then be given without asking again.

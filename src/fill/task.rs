@@ -19,6 +19,7 @@ use crate::cache::remote::Claim;
 use crate::coherence::{Unusable, Writes};
 use crate::entry::{Certificate, Entry, Material, Stamp, Times};
 use crate::headers::coding::{self, Coding};
+use crate::headers::no_vary_search::NoVarySearch;
 use crate::headers::{hop_by_hop, tags};
 use crate::key::{self, Variant};
 use crate::policy::storing::{self, Unstorable};
@@ -218,7 +219,11 @@ fn may_be_shared(
     if !order.identified.as_ref().is_none_or(certain) {
         return Err(Unstorable::Outdated);
     }
-    storing::admit(&order.asked, head, &order.policy, order.sharing, times)
+    storing::admit(&order.asked, head, &order.policy, order.sharing, times)?;
+    let said = NoVarySearch::parse(&head.headers);
+    let same = order.variance.is_none() || order.variance.as_deref() == said.as_ref();
+    guard.shared.variances.learn(order.place, said);
+    if same { Ok(()) } else { Err(Unstorable::Vary) }
 }
 
 /// A whole answer: private, or to be shared and stored.

@@ -14,6 +14,7 @@ pub mod cookie;
 pub mod date;
 pub mod forwarded;
 pub mod hop_by_hop;
+pub mod no_vary_search;
 pub mod range;
 mod structured;
 pub mod tags;

@@ -22,6 +22,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
+use crate::headers::no_vary_search::{NoVarySearch, form_decoded};
 use crate::headers::{self, cookie};
 use crate::identity::{Credential, Identity};
 
@@ -31,6 +32,9 @@ pub use digest::Digest;
 
 /// Changes whenever the encoding does: an old key then never equals a new one.
 const ENCODING: u8 = 1;
+
+/// The flag of a key whose query was read under a rule of the app's.
+const RULED: u8 = 2;
 
 /// A primary key: its bytes, and their hash.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,9 +109,21 @@ impl KeyHasher {
     /// The key of these parts.
     #[must_use]
     pub fn key(&self, parts: &Parts<'_>, rules: &QueryRules) -> Key {
+        self.key_under(parts, rules, None)
+    }
+
+    /// The key of these parts where the app has said which of the query says nothing. The rule itself is a part of it: what
+    /// was asked under no rule, or another, is another question.
+    #[must_use]
+    pub fn key_under(
+        &self,
+        parts: &Parts<'_>,
+        rules: &QueryRules,
+        variance: Option<&NoVarySearch>,
+    ) -> Key {
         let mut bytes = SmallVec::new();
         bytes.push(ENCODING);
-        bytes.push(u8::from(parts.secure));
+        bytes.push(u8::from(parts.secure) | if variance.is_some() { RULED } else { 0 });
         push_part(&mut bytes, |bytes| {
             bytes.extend(parts.host.bytes().map(|byte| byte.to_ascii_lowercase()))
         });
@@ -115,16 +131,35 @@ impl KeyHasher {
             bytes.extend_from_slice(parts.path.as_bytes())
         });
         push_part(&mut bytes, |bytes| {
-            push_query(bytes, parts.query.unwrap_or_default(), rules)
+            push_query(bytes, parts.query.unwrap_or_default(), rules, variance)
         });
+        if let Some(variance) = variance {
+            // Its key is fixed: all replicas have to write the same.
+            bytes.extend_from_slice(&sip(&[0; 16], &variance.to_bytes()).to_be_bytes());
+        }
         if let Some(identity) = parts.identity {
             bytes.extend_from_slice(identity.as_bytes());
         }
-        let mut hasher = SipHasher24::new_with_key(&self.0);
-        hasher.write(&bytes);
-        let hash = u128::from_be_bytes(hasher.finish128().as_bytes());
+        let hash = sip(&self.0, &bytes);
         Key { bytes, hash }
     }
+
+    /// A name for a path on a host, whatever the query and whoever asks.
+    #[must_use]
+    pub fn place(&self, host: &str, path: &str) -> u128 {
+        let mut bytes: SmallVec<[u8; 224]> = SmallVec::new();
+        push_part(&mut bytes, |bytes| {
+            bytes.extend(host.bytes().map(|byte| byte.to_ascii_lowercase()))
+        });
+        bytes.extend_from_slice(path.as_bytes());
+        sip(&self.0, &bytes)
+    }
+}
+
+fn sip(secret: &[u8; 16], bytes: &[u8]) -> u128 {
+    let mut hasher = SipHasher24::new_with_key(secret);
+    hasher.write(bytes);
+    u128::from_be_bytes(hasher.finish128().as_bytes())
 }
 
 impl fmt::Debug for KeyHasher {
@@ -168,7 +203,7 @@ pub fn target_of(key: &[u8]) -> Option<Target<'_>> {
         *rest = after;
         std::str::from_utf8(text).ok()
     }
-    let [ENCODING, 0 | 1, rest @ ..] = key else {
+    let [ENCODING, flags @ 0..=3, rest @ ..] = key else {
         return None;
     };
     let mut rest = rest;
@@ -177,6 +212,9 @@ pub fn target_of(key: &[u8]) -> Option<Target<'_>> {
         path: part(&mut rest)?,
         query: part(&mut rest)?,
     };
+    if flags & RULED != 0 {
+        rest = rest.get(16..)?;
+    }
     // What is left is an identity, or nothing.
     matches!(rest.len(), 0 | 16).then_some(target)
 }
@@ -185,7 +223,7 @@ pub fn target_of(key: &[u8]) -> Option<Target<'_>> {
 #[must_use]
 pub fn normalise_query(query: &str, rules: &QueryRules) -> String {
     let mut bytes = SmallVec::new();
-    push_query(&mut bytes, query, rules);
+    push_query(&mut bytes, query, rules, None);
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -205,7 +243,12 @@ fn push_part(bytes: &mut SmallVec<[u8; 224]>, write: impl FnOnce(&mut SmallVec<[
     bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-fn push_query(bytes: &mut SmallVec<[u8; 224]>, query: &str, rules: &QueryRules) {
+fn push_query(
+    bytes: &mut SmallVec<[u8; 224]>,
+    query: &str,
+    rules: &QueryRules,
+    variance: Option<&NoVarySearch>,
+) {
     if query.is_empty() {
         return;
     }
@@ -217,7 +260,13 @@ fn push_query(bytes: &mut SmallVec<[u8; 224]>, query: &str, rules: &QueryRules) 
     // Some apps end a parameter at a semicolon too: what looks like a part of an ignored one may be one of its own.
     if !query.contains(';') {
         pairs.retain(|pair| !rules.ignores(name_of(pair)));
-        if rules.sort {
+        if let Some(rule) = variance {
+            pairs.retain(|pair| {
+                let name: SmallVec<[u8; 32]> = form_decoded(name_of(pair)).collect();
+                !rule.ignores(&name)
+            });
+        }
+        if rules.sort || variance.is_some_and(NoVarySearch::is_unordered) {
             pairs.sort_by(|one, other| compare_names(name_of(one), name_of(other)));
         }
     }
@@ -235,20 +284,8 @@ fn compare_names(one: &str, other: &str) -> Ordering {
     if plain(one) && plain(other) {
         one.cmp(other)
     } else {
-        decoded(one).cmp(decoded(other))
+        form_decoded(one).cmp(form_decoded(other))
     }
-}
-
-/// The bytes that a parameter's name stands for (`application/x-www-form-urlencoded`).
-fn decoded(name: &str) -> impl Iterator<Item = u8> {
-    let bytes = name.as_bytes();
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let byte = *bytes.get(at)?;
-        let escaped = (byte == b'%').then(|| escaped(bytes, at)).flatten();
-        at += if escaped.is_some() { 3 } else { 1 };
-        Some(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }))
-    })
 }
 
 fn name_of(pair: &str) -> &str {

@@ -15,7 +15,7 @@ use crate::entry::Entry;
 use crate::fill::stream::Reader;
 use crate::fill::{Filled, News, Order, Streaming};
 use crate::headers::targeted;
-use crate::key;
+use crate::key::{self, KeyHasher};
 use crate::outcome::{Bypass, Forward, Outcome, Result as Happened};
 use crate::policy::storing::Unstorable;
 use crate::policy::validation;
@@ -58,7 +58,7 @@ impl Proxy {
         if reading.head.method == Method::HEAD {
             return self.ask_head(reading, prior, missed).await;
         }
-        let Some(order) = order(reading, prior) else {
+        let Some(order) = order(reading, prior, &self.shared.tools.hasher) else {
             return self.alone(reading, Outcome::bypass(Bypass::Spelling)).await;
         };
         match self.shared.tools.fills.join(Arc::new(order)).await {
@@ -210,7 +210,11 @@ fn put_query_count(
 }
 
 /// Everything a fill needs; `None` when the path has a spelling that not every drop could reach.
-pub(super) fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<Order> {
+pub(super) fn order(
+    reading: &Reading<'_>,
+    prior: Option<Arc<Entry>>,
+    hasher: &KeyHasher,
+) -> Option<Order> {
     let Reading {
         head,
         seen,
@@ -218,6 +222,7 @@ pub(super) fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<
         caller,
         sharing,
         key,
+        variance,
         ..
     } = reading;
     let route = seen.live.table.routes().get(target.index?)?;
@@ -227,8 +232,10 @@ pub(super) fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<
         seen.live
             .table
             .entry_tags(route, target.path, &target.captures, user.as_deref())?;
-    if let Some(asked) = key::target_of(key.as_bytes()) {
-        tags.push(purge::url_tag(asked.path, asked.query));
+    let asked = key::target_of(key.as_bytes())?;
+    tags.push(purge::url_tag(asked.path, asked.query));
+    if variance.is_some() {
+        tags.push(purge::ruled_tag(asked.path));
     }
     if let Some(certificate) = &identified {
         tags.extend(certificate.tags.iter().copied());
@@ -248,6 +255,8 @@ pub(super) fn order(reading: &Reading<'_>, prior: Option<Arc<Entry>>) -> Option<
         .any(|name| head.headers.contains_key(name));
     Some(Order {
         key: key.clone(),
+        variance: variance.clone(),
+        place: hasher.place(asked.host, asked.path),
         head: sent,
         asked: head.headers.clone(),
         policy: Arc::clone(&target.route.policy),

@@ -13,6 +13,7 @@ use crate::cache::Lookup;
 use crate::coherence::{Standing as Softness, Writes};
 use crate::entry::Entry;
 use crate::fill::variant_rules;
+use crate::headers::no_vary_search::NoVarySearch;
 use crate::key::{Key, Parts};
 use crate::outcome::{Bypass, Forward, Outcome, Result as Happened, Written};
 use crate::policy::Scope;
@@ -34,6 +35,8 @@ pub(super) struct Reading<'a> {
     pub(super) caller: Option<Identified>,
     pub(super) sharing: Sharing,
     pub(super) key: Key,
+    /// What the app had said of the path's queries when the key was made.
+    pub(super) variance: Option<Arc<NoVarySearch>>,
     now: SystemTime,
     /// Whether the entry found was purged softly.
     softened: bool,
@@ -73,7 +76,12 @@ impl Proxy {
             query: head.uri.query(),
             identity,
         };
-        let key = self.shared.tools.hasher.key(&parts, &seen.live.query);
+        let tools = &self.shared.tools;
+        let place = || tools.hasher.place(&host, target.path);
+        let variance = tools.fills.variance(place);
+        let key = tools
+            .hasher
+            .key_under(&parts, &seen.live.query, variance.as_deref());
         let mut reading = Reading {
             head,
             seen,
@@ -81,6 +89,7 @@ impl Proxy {
             caller,
             sharing,
             key,
+            variance,
             now,
             softened: false,
         };
@@ -264,7 +273,7 @@ impl Proxy {
 
     /// Begins a fill that nobody waits for.
     fn refresh(&self, reading: &Reading<'_>, entry: &Arc<Entry>) {
-        if let Some(order) = order(reading, Some(Arc::clone(entry))) {
+        if let Some(order) = order(reading, Some(Arc::clone(entry)), &self.shared.tools.hasher) {
             self.shared.tools.fills.refresh(&Arc::new(order));
         }
     }

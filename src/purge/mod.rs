@@ -82,6 +82,13 @@ pub fn url_tag(path: &str, query: &str) -> Tag {
     Tag::new(Kind::Key, &[path, query])
 }
 
+/// The tag of every entry under a path whose key leaves out what the app said is no part of the question: a purge of an
+/// exact URL cannot know under which of them it was stored, and drops them all.
+#[must_use]
+pub fn ruled_tag(path: &str) -> Tag {
+    Tag::new(Kind::Key, &[path])
+}
+
 impl Request {
     /// Reads a request.
     ///
@@ -220,6 +227,7 @@ impl Wanted {
         for url in &self.urls {
             let query = key::normalise_query(&url.query, rules);
             drops.tags.insert(url_tag(&url.path, &query));
+            drops.tags.insert(ruled_tag(&url.path));
             drops.names.insert(url.to_string());
         }
         if self.all {

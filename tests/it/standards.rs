@@ -1,10 +1,17 @@
 //! What RFC 9111 and its neighbours say beyond what the public suite (tests/conformance) asks: targeted cache control,
 //! digests, guesses, and what a HEAD or a 304 says about what is stored.
 
-use crate::support::origin::Scripted;
+use crate::support::client::Call;
+use crate::support::origin::{Scripted, Seen};
 use crate::support::{Origin, Sidecar, cached, date, reply};
 
 const FOR_US: [&str; 2] = ["reprise-cache-control", "cdn-cache-control"];
+
+/// The query that the app was asked with.
+fn query(seen: &Seen) -> String {
+    let query = seen.target.split_once('?').map(|(_, query)| query);
+    query.unwrap_or_default().to_owned()
+}
 
 /// RFC 9213 §2.2: the first readable field of the target list says everything.
 #[tokio::test]
@@ -226,4 +233,76 @@ async fn a_304_changes_what_is_told_of_the_stored_body() {
     second.is(200, "a", "REVALIDATED");
     assert_eq!(second.field("content-type"), "text/css");
     assert_eq!(second.field("content-digest"), "sha-256=:AA==:");
+}
+
+/// No-Vary-Search: the app says which parameters are no part of the question.
+#[tokio::test]
+async fn queries_that_the_app_calls_the_same_meet_one_entry() {
+    for (rule, asked, same, other) in [
+        ("params=(\"ref\")", "a=1&ref=x", "ref=y&a=1", "a=2&ref=x"),
+        ("params, except=(\"a\")", "a=1&x=2", "y=3&a=1", "a=2"),
+        ("params", "a=1", "b=2", ""),
+        ("params=(\"a%5B%5D\")", "a[]=1&b=2", "a%5b%5d=3&b=2", "b=3"),
+    ] {
+        let (origin, sidecar) = cached("ttl = \"1m\"").await;
+        origin.on("/a/", move |seen| {
+            reply(query(seen)).header("no-vary-search", rule)
+        });
+        // The rule is learnt from the first answer, and the second is the first under it.
+        sidecar.get("/a/?learn=1&a=0").await;
+        sidecar
+            .get(&format!("/a/?{asked}"))
+            .await
+            .is(200, asked, "MISS");
+        sidecar
+            .get(&format!("/a/?{asked}"))
+            .await
+            .is(200, asked, "HIT");
+        sidecar
+            .get(&format!("/a/?{same}"))
+            .await
+            .is(200, asked, "HIT");
+        if !other.is_empty() {
+            let answer = sidecar.get(&format!("/a/?{other}")).await;
+            answer.is(200, other, "MISS");
+        }
+    }
+}
+
+/// Two questions were put together by a rule that the answer does not repeat: each is asked for itself.
+#[tokio::test]
+async fn an_answer_that_takes_the_rule_back_is_shared_with_nobody() {
+    let (origin, sidecar) = cached("ttl = \"1m\"").await;
+    let rule = "params=(\"ref\")";
+    origin.on("/a/", |seen| reply(query(seen)));
+    origin.then("/a/", reply("first").header("no-vary-search", rule));
+    sidecar.get("/a/").await.is(200, "first", "MISS");
+
+    let held = origin.hold("/a/");
+    let one = tokio::spawn(sidecar.call("GET", "/a/?ref=1").send());
+    held.arrived(1).await;
+    let other = tokio::spawn(sidecar.call("GET", "/a/?ref=2").send());
+    sidecar.has_in_flight(2).await;
+    held.release();
+    one.await.expect("the first").is(200, "ref=1", "MISS");
+    other.await.expect("the second").is(200, "ref=2", "MISS");
+    // And nothing of it is stored under the rule: what follows is asked for as it is.
+    sidecar.get("/a/?ref=3").await.is(200, "ref=3", "MISS");
+    sidecar.get("/a/?ref=3").await.is(200, "ref=3", "HIT");
+    sidecar.get("/a/?ref=4").await.is(200, "ref=4", "MISS");
+}
+
+#[tokio::test]
+async fn a_purge_of_one_url_reaches_what_was_stored_for_another_under_a_rule() {
+    let (origin, sidecar) = cached("ttl = \"1m\"").await;
+    origin.on("/a/", |seen| {
+        reply(query(seen)).header("no-vary-search", "params=(\"ref\")")
+    });
+    sidecar.get("/a/").await;
+    sidecar.get("/a/?ref=1").await.is(200, "ref=1", "MISS");
+    sidecar.get("/a/?ref=2").await.is(200, "ref=1", "HIT");
+    let purge = Call::new(&sidecar.admin, "POST", "/api/v1/purge");
+    let purged = purge.json("{\"keys\": [\"/a/?ref=2\"]}").send().await;
+    assert_eq!(purged.status, 200);
+    sidecar.get("/a/?ref=2").await.is(200, "ref=2", "MISS");
 }
