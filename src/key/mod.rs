@@ -18,17 +18,17 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::Hasher;
 
-use http::header::{self, HeaderMap, HeaderName};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
 use crate::headers::no_vary_search::{NoVarySearch, form_decoded};
-use crate::headers::{self, cookie};
-use crate::identity::{Credential, Identity};
+use crate::identity::Identity;
 
 mod digest;
+mod variant;
 
 pub use digest::Digest;
+pub use variant::{Cookies, Variant, VariantRules, vary};
 
 /// Changes whenever the encoding does: an old key then never equals a new one.
 const ENCODING: u8 = 1;
@@ -404,185 +404,11 @@ impl Odd {
     }
 }
 
-/// Which cookies can matter to the app.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cookies {
-    /// Any of them.
-    All,
-    /// Only these.
-    Only(Vec<String>),
-}
-
-/// How request fields select a variant on one route.
-#[derive(Clone, Copy, Debug)]
-pub struct VariantRules<'a> {
-    /// Fields of `Vary` that the route declares meaningless.
-    pub ignore: &'a [HeaderName],
-    /// Fields that select a variant though `Vary` forgets them.
-    pub always: &'a [HeaderName],
-    /// Which cookies can matter.
-    pub cookies: &'a Cookies,
-    /// What is covered already: the credentials of `[identity] from`, when the key holds the identity or the route
-    /// is shared.
-    pub credentials: &'a [Credential],
-    /// Whether `Authorization` is covered: by the identity (`user`), or by the operator's word (`shared`).
-    pub covered: bool,
-    /// Whether `Cookie` is covered as a whole, where the route does not list those that matter: on a `user` route. On a
-    /// `shared` one only the credentials are; a language cookie still selects.
-    pub cookies_covered: bool,
-}
-
-/// The request fields that selected an answer, each with its normalised value, or a hash of it where it may be a
-/// credential.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Variant(Box<[(HeaderName, Box<[u8]>)]>);
-
-impl Variant {
-    /// The variant that an answer with these `Vary` fields is, as seen from one request.
-    #[must_use]
-    pub fn of(vary: &[HeaderName], request: &HeaderMap, rules: &VariantRules<'_>) -> Self {
-        let mut names: Vec<&HeaderName> = rules
-            .always
-            .iter()
-            .chain(vary)
-            .filter(|name| rules.counts(name))
-            .collect();
-        names.sort_unstable_by_key(|name| name.as_str());
-        names.dedup();
-        Self(
-            names
-                .into_iter()
-                .map(|name| (name.clone(), rules.value(name, request).into_boxed_slice()))
-                .collect(),
-        )
-    }
-
-    /// Whether a request selects this variant.
-    #[must_use]
-    pub fn matches(&self, request: &HeaderMap, rules: &VariantRules<'_>) -> bool {
-        self.0
-            .iter()
-            .all(|(name, value)| *rules.value(name, request) == **value)
-    }
-
-    /// The fields and values, for people and for a second key.
-    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
-        self.0.iter().map(|(name, value)| (name, value.as_ref()))
-    }
-
-    /// Whether it depends on nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// What it takes in memory, in bytes.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        self.0
-            .iter()
-            .map(|(_, value)| value.len() + size_of::<(HeaderName, Box<[u8]>)>())
-            .sum()
-    }
-}
-
-impl VariantRules<'_> {
-    fn counts(&self, name: &HeaderName) -> bool {
-        let covered = (self.covered && *name == header::AUTHORIZATION)
-            || (self.cookies_covered && *name == header::COOKIE && *self.cookies == Cookies::All);
-        // One canonical body is stored and encoded per client: the app's own coding never selects (module respond).
-        *name != header::ACCEPT_ENCODING && !self.ignore.contains(name) && !covered
-    }
-
-    /// A field's value in the spelling that is compared. An absent field and an empty one differ. Of what may be a
-    /// credential it is a hash: variants are written down where others can read them.
-    fn value(&self, name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
-        if *name == header::COOKIE {
-            return digest::hidden(&self.cookie_value(request));
-        }
-        let value = self.plain_value(name, request);
-        let secret = *name == header::AUTHORIZATION
-            || self
-                .credentials
-                .iter()
-                .any(|known| matches!(known, Credential::Header(header) if header == name));
-        if secret {
-            return digest::hidden(&value);
-        }
-        value
-    }
-
-    fn plain_value(&self, name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
-        let insensitive = matches!(
-            *name,
-            header::ACCEPT | header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET | header::HOST
-        );
-        let mut value = Vec::new();
-        for line in request.get_all(name) {
-            for element in line.as_bytes().split(|byte| *byte == b',') {
-                value.push(b',');
-                let element = element.trim_ascii().iter();
-                if insensitive {
-                    value.extend(
-                        element
-                            .filter(|byte| **byte != b' ')
-                            .map(u8::to_ascii_lowercase),
-                    );
-                } else {
-                    value.extend(element);
-                }
-            }
-        }
-        value
-    }
-
-    /// The cookies that can matter, sorted: their order means nothing.
-    fn cookie_value(&self, request: &HeaderMap) -> Vec<u8> {
-        let identifies = |name: &str| {
-            self.credentials
-                .iter()
-                .any(|known| matches!(known, Credential::Cookie(cookie) if cookie == name))
-        };
-        let wanted = |name: &str| match self.cookies {
-            Cookies::All => !identifies(name),
-            Cookies::Only(names) => names.iter().any(|known| known == name) && !identifies(name),
-        };
-        let mut pairs: Vec<_> = cookie::cookies(request)
-            .filter(|(name, _)| wanted(name))
-            .collect();
-        pairs.sort_unstable();
-        let mut value = Vec::new();
-        for (name, content) in pairs {
-            value.extend_from_slice(name.as_bytes());
-            value.push(b'=');
-            value.extend_from_slice(content.as_bytes());
-            value.push(b';');
-        }
-        value
-    }
-}
-
-/// The field names that a `Vary` lists, or `None` for `*`.
-#[must_use]
-pub fn vary(response: &HeaderMap) -> Option<Vec<HeaderName>> {
-    if headers::has_unreadable_line(response, header::VARY) {
-        return None;
-    }
-    let mut names = Vec::new();
-    for element in headers::list(response, header::VARY) {
-        if element == "*" {
-            return None;
-        }
-        // A name that is no field name can select nothing; that the app meant something by it is a doubt.
-        names.push(element.parse::<HeaderName>().ok()?);
-    }
-    Some(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::IdentityKey;
+    use crate::identity::{Credential, IdentityKey};
+    use http::header::{HeaderMap, HeaderName};
     use proptest::prelude::*;
 
     fn key(path: &str, query: Option<&str>) -> Key {
@@ -594,17 +420,6 @@ mod tests {
             identity: None,
         };
         KeyHasher::new([7; 16]).key(&parts, &QueryRules::default())
-    }
-
-    fn request(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(
-                name.parse::<HeaderName>().expect("a name"),
-                value.parse().expect("a value"),
-            );
-        }
-        headers
     }
 
     #[test]
@@ -706,168 +521,6 @@ mod tests {
             hasher.key(&base, &rules),
             hasher.key(&Parts { host: "A", ..base }, &rules)
         );
-    }
-
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "a table of cases")]
-    fn variants_follow_vary_and_the_route() {
-        let all = Cookies::All;
-        let language = Cookies::Only(vec!["django_language".into()]);
-        let session = [Credential::Cookie("sessionid".into())];
-        let open = VariantRules {
-            ignore: &[],
-            always: &[],
-            cookies: &all,
-            credentials: &[],
-            covered: false,
-            cookies_covered: false,
-        };
-        let user = VariantRules {
-            credentials: &session,
-            covered: true,
-            cookies_covered: true,
-            ..open
-        };
-        let listed = VariantRules {
-            cookies: &language,
-            ..open
-        };
-        let ignoring = VariantRules {
-            ignore: &[header::COOKIE],
-            ..open
-        };
-        let accept = VariantRules {
-            always: &[header::ACCEPT],
-            ..open
-        };
-        for (name, rules, vary, one, other, same) in [
-            (
-                "cookie",
-                open,
-                header::COOKIE,
-                ("cookie", "a=1"),
-                ("cookie", "a=2"),
-                false,
-            ),
-            (
-                "cookie order",
-                open,
-                header::COOKIE,
-                ("cookie", "a=1; b=2"),
-                ("cookie", "b=2; a=1"),
-                true,
-            ),
-            (
-                "covered",
-                user,
-                header::COOKIE,
-                ("cookie", "csrftoken=1"),
-                ("cookie", "csrftoken=2"),
-                true,
-            ),
-            (
-                "listed",
-                listed,
-                header::COOKIE,
-                ("cookie", "x=1"),
-                ("cookie", "x=2"),
-                true,
-            ),
-            (
-                "listed",
-                listed,
-                header::COOKIE,
-                ("cookie", "django_language=de"),
-                ("cookie", "x=2"),
-                false,
-            ),
-            (
-                "ignored",
-                ignoring,
-                header::COOKIE,
-                ("cookie", "a=1"),
-                ("cookie", "a=2"),
-                true,
-            ),
-            (
-                "forgotten",
-                accept,
-                header::ORIGIN,
-                ("accept", "text/html"),
-                ("accept", "*/*"),
-                false,
-            ),
-            (
-                "blanks",
-                open,
-                header::ACCEPT_LANGUAGE,
-                ("accept-language", "de, EN"),
-                ("accept-language", "de,en"),
-                true,
-            ),
-            (
-                "coding",
-                open,
-                header::ACCEPT_ENCODING,
-                ("accept-encoding", "gzip"),
-                ("accept-encoding", "br"),
-                true,
-            ),
-            (
-                "absent",
-                open,
-                header::ORIGIN,
-                ("origin", ""),
-                ("x-other", "1"),
-                false,
-            ),
-        ] {
-            let variant = Variant::of(&[vary], &request(&[one]), &rules);
-            assert_eq!(
-                variant.matches(&request(&[other]), &rules),
-                same,
-                "{name}: {one:?} and {other:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_variant_holds_no_credential() {
-        let token = HeaderName::from_static("x-token");
-        let declared = [Credential::Header(token.clone())];
-        let rules = VariantRules {
-            ignore: &[],
-            always: &[],
-            cookies: &Cookies::All,
-            credentials: &declared,
-            covered: false,
-            cookies_covered: false,
-        };
-        let names = [header::COOKIE, header::AUTHORIZATION, token];
-        let asked = request(&[
-            ("cookie", "s=secret"),
-            ("authorization", "secret"),
-            ("x-token", "secret"),
-        ]);
-        let variant = Variant::of(&names, &asked, &rules);
-        assert!(variant.matches(&asked, &rules));
-        for (name, value) in variant.fields() {
-            assert_eq!(value.len(), 16, "{name}");
-            assert!(!value.windows(6).any(|part| part == b"secret"), "{name}");
-        }
-        let nobody = Variant::of(&names, &HeaderMap::new(), &rules);
-        assert!(nobody.fields().all(|(_, value)| value.is_empty()));
-    }
-
-    #[test]
-    fn vary_star_and_nonsense_are_no_list() {
-        assert_eq!(vary(&request(&[("vary", "Accept, *")])), None);
-        assert_eq!(vary(&request(&[("vary", "a b")])), None);
-        assert_eq!(
-            vary(&request(&[("vary", "Accept, Cookie")])),
-            Some(vec![header::ACCEPT, header::COOKIE])
-        );
-        assert_eq!(vary(&HeaderMap::new()), Some(vec![]));
     }
 
     proptest! {
