@@ -2,16 +2,59 @@
 
 use http::header::{COOKIE, HeaderMap};
 
-/// The name and value of each cookie, over all lines (HTTP/2 sends one line per cookie, RFC 9113 §8.2.3). What is no
-/// pair, or no text, is skipped; values are as they were sent, quotes included.
-pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+/// What stands between the semicolons of a Cookie field, whatever it is; empty pieces say nothing and are left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// What is before the first `=`; nothing where there is none, as some apps read it.
+    pub name: &'a [u8],
+    /// All of it.
+    pub whole: &'a [u8],
+}
+
+impl Piece<'_> {
+    /// Whether it is text: what is not is no cookie to [`cookies`].
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        str::from_utf8(self.whole).is_ok()
+    }
+}
+
+/// The pieces over all lines (HTTP/2 sends one line per cookie, RFC 9113 §8.2.3), by bytes, so that one cookie in
+/// another charset does not hide its neighbours.
+pub fn pieces(headers: &HeaderMap) -> impl Iterator<Item = Piece<'_>> {
     headers
         .get_all(COOKIE)
         .iter()
-        // By bytes, so that one cookie in another charset does not hide its neighbours.
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| {
-            let (name, value) = str::from_utf8(pair).ok()?.split_once('=')?;
+        .map(<[u8]>::trim_ascii)
+        .filter(|whole| !whole.is_empty())
+        .map(|whole| Piece {
+            name: name_of(whole),
+            whole,
+        })
+}
+
+/// The name of a piece, without the blanks that any app strips: those of Unicode, or, in what is no text, of Latin-1.
+fn name_of(whole: &[u8]) -> &[u8] {
+    let Some(end) = whole.iter().position(|byte| *byte == b'=') else {
+        return &[];
+    };
+    let name = &whole[..end];
+    if let Ok(text) = str::from_utf8(whole) {
+        return text[..end].trim().as_bytes();
+    }
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0x85 | 0xa0);
+    let from = name.iter().position(|byte| !is_blank(byte));
+    let to = name.iter().rposition(|byte| !is_blank(byte));
+    from.zip(to).map_or(&[], |(from, to)| &name[from..=to])
+}
+
+/// The name and value of each cookie, over all lines. What is no pair, or no text, is skipped; values are as they were
+/// sent, quotes included.
+pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    pieces(headers)
+        .filter_map(|piece| {
+            let (name, value) = str::from_utf8(piece.whole).ok()?.split_once('=')?;
             Some((name.trim(), value.trim()))
         })
         .filter(|(name, _)| !name.is_empty())
@@ -63,6 +106,26 @@ mod tests {
             cookies(&headers).collect::<Vec<_>>(),
             [("a", "1"), ("c", "3")]
         );
+    }
+
+    #[test]
+    fn a_piece_is_all_that_stands_between_semicolons() {
+        for (line, expected) in [
+            (&b"a=1; b"[..], &[(&b"a"[..], &b"a=1"[..]), (b"", b"b")][..]),
+            (b"a = 1 ;;  ; =x", &[(b"a", b"a = 1"), (b"", b"=x")]),
+            (b"\xa0a=\xff", &[(b"a", b"\xa0a=\xff")]),
+            (b"\xc2\xa0a=1", &[(b"a", b"\xc2\xa0a=1")]),
+            (b"\xff=1", &[(b"\xff", b"\xff=1")]),
+            (b" ", &[]),
+        ] {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_bytes(line).expect("a field's value");
+            headers.insert(COOKIE, value);
+            let found: Vec<_> = pieces(&headers)
+                .map(|piece| (piece.name, piece.whole))
+                .collect();
+            assert_eq!(found, expected, "{}", line.escape_ascii());
+        }
     }
 
     #[test]

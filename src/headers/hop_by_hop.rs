@@ -10,16 +10,25 @@ use super::list;
 ///
 /// `Trailer` stays: it announces what HTTP/2 and chunked bodies carry end to end.
 pub fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: SmallVec<[HeaderName; 4]> = list(headers, CONNECTION)
-            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-            .filter(|name| !is_protected(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
+    strip_named(headers);
     for name in ONE_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes the fields that Connection names, and leaves Connection and the fields that always mean one hop.
+///
+/// A request is rid of them before anything is read out of it: a variant chosen by a field that the app is never sent
+/// (`Connection: accept-language`) would be another's.
+pub fn strip_named(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let named: SmallVec<[HeaderName; 4]> = list(headers, CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .filter(|name| !is_protected(name) && !ONE_HOP.contains(name))
+        .collect();
+    for name in named {
         headers.remove(name);
     }
 }
