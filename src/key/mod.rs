@@ -31,7 +31,7 @@ pub use digest::Digest;
 pub use variant::{Cookies, Variant, VariantRules, vary};
 
 /// Changes whenever the encoding does: an old key then never equals a new one.
-const ENCODING: u8 = 1;
+const ENCODING: u8 = 2;
 
 /// The flag of a key whose query was read under a rule of the app's.
 const RULED: u8 = 2;
@@ -93,6 +93,10 @@ pub enum Odd {
     Control,
     /// A `%` without two hex digits.
     Escape,
+    /// An escape of an escape: software that decodes twice reads another path.
+    DoubleEscape,
+    /// Escaped bytes that are not UTF-8: an overlong `/` is one to some.
+    NotUtf8,
     /// Two slashes in a row.
     EmptySegment,
     /// A byte beyond ASCII that is not escaped.
@@ -227,6 +231,23 @@ pub fn normalise_query(query: &str, rules: &QueryRules) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A query without the parameters that are no part of keys, and for the rest as it came; borrowed where it has none of
+/// them.
+#[must_use]
+pub fn without_ignored<'q>(query: &'q str, rules: &QueryRules) -> Cow<'q, str> {
+    let ignored = |pair: &&str| rules.ignores(name_of(&unescape(pair)));
+    if may_hide(query) || !query.split('&').any(|pair| ignored(&pair)) {
+        return Cow::Borrowed(query);
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| !ignored(pair)).collect();
+    Cow::Owned(kept.join("&"))
+}
+
+/// Some apps end a parameter at a semicolon too: what looks like a part of an ignored one may be one of its own.
+fn may_hide(query: &str) -> bool {
+    query.contains(';')
+}
+
 /// A piece of a path or query in the spelling that keys have: escapes of unreserved characters decoded, the others with
 /// capitals.
 #[must_use]
@@ -257,8 +278,7 @@ fn push_query(
         .filter(|pair| !pair.is_empty())
         .map(unescape)
         .collect();
-    // Some apps end a parameter at a semicolon too: what looks like a part of an ignored one may be one of its own.
-    if !query.contains(';') {
+    if !may_hide(query) {
         pairs.retain(|pair| !rules.ignores(name_of(pair)));
         if let Some(rule) = variance {
             pairs.retain(|pair| {
@@ -286,6 +306,17 @@ fn compare_names(one: &str, other: &str) -> Ordering {
     } else {
         form_decoded(one).cmp(form_decoded(other))
     }
+}
+
+/// The bytes that a text with escapes stands for; `plus` is what a `+` is.
+fn bytes_of(bytes: &[u8], plus: u8) -> impl Iterator<Item = u8> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let byte = *bytes.get(at)?;
+        let escaped = (byte == b'%').then(|| escaped(bytes, at)).flatten();
+        at += if escaped.is_some() { 3 } else { 1 };
+        Some(escaped.unwrap_or(if byte == b'+' { plus } else { byte }))
+    })
 }
 
 fn name_of(pair: &str) -> &str {
@@ -343,11 +374,20 @@ fn check_escapes(bytes: &[u8]) -> Result<(), Odd> {
             None => return Err(Odd::Escape),
             Some(b'/' | b'\\') => return Err(Odd::Slash),
             Some(b';') => return Err(Odd::Semicolon),
+            Some(b'%') if is_hex(bytes, at + 3) && is_hex(bytes, at + 4) => {
+                return Err(Odd::DoubleEscape);
+            }
             Some(byte) if byte.is_ascii_control() => return Err(Odd::Control),
             Some(_) => {}
         }
     }
+    let decoded: Vec<u8> = bytes_of(bytes, b'+').collect();
+    str::from_utf8(&decoded).map_err(|_| Odd::NotUtf8)?;
     Ok(())
+}
+
+fn is_hex(bytes: &[u8], at: usize) -> bool {
+    bytes.get(at).is_some_and(u8::is_ascii_hexdigit)
 }
 
 /// The byte that an escape at `at` stands for.
@@ -398,6 +438,8 @@ impl Odd {
             Self::Semicolon => "semicolon",
             Self::Control => "control-character",
             Self::Escape => "bad-escape",
+            Self::DoubleEscape => "double-escape",
+            Self::NotUtf8 => "not-utf-8",
             Self::EmptySegment => "empty-segment",
             Self::NotAscii => "not-ascii",
         }

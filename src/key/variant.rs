@@ -7,6 +7,7 @@
 use http::header::{self, HeaderMap, HeaderName};
 
 use super::digest;
+use crate::headers::forwarded::{self, Claim};
 use crate::headers::{self, cookie};
 use crate::identity::Credential;
 
@@ -106,7 +107,7 @@ impl VariantRules<'_> {
         if *name == header::COOKIE {
             return digest::hidden(&self.cookie_value(request));
         }
-        let value = self.plain_value(name, request);
+        let value = Self::plain_value(name, request);
         let secret = *name == header::AUTHORIZATION
             || self
                 .credentials
@@ -118,57 +119,71 @@ impl VariantRules<'_> {
         value
     }
 
-    fn plain_value(&self, name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
-        let insensitive = matches!(
+    fn plain_value(name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
+        let listed = matches!(
             *name,
-            header::ACCEPT | header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET | header::HOST
+            header::ACCEPT | header::ACCEPT_LANGUAGE | header::ACCEPT_CHARSET
         );
         let mut value = Vec::new();
         for line in request.get_all(name) {
-            for element in line.as_bytes().split(|byte| *byte == b',') {
-                value.push(b',');
-                let element = element.trim_ascii().iter();
-                if insensitive {
-                    value.extend(
-                        element
-                            .filter(|byte| **byte != b' ')
-                            .map(u8::to_ascii_lowercase),
-                    );
-                } else {
-                    value.extend(element);
-                }
+            let line = line.as_bytes();
+            if listed && !line.contains(&b'"') {
+                line.split(|byte| *byte == b',')
+                    .for_each(|element| push_range(&mut value, element));
+            } else {
+                // Nothing is known of the grammar, or a string may hold delimiters: the line as it is, after a byte that
+                // no field has in it.
+                value.push(b'\n');
+                value.extend_from_slice(line);
             }
         }
         value
     }
 
-    /// The cookies that can matter, sorted: their order means nothing.
+    /// The cookies that can matter, sorted by name: only the order of those with one name means something. What is no pair,
+    /// or no text, matters where all cookies do: an app may read it.
     fn cookie_value(&self, request: &HeaderMap) -> Vec<u8> {
-        let identifies = |name: &str| {
-            self.credentials
-                .iter()
-                .any(|known| matches!(known, Credential::Cookie(cookie) if cookie == name))
+        let identifies = |name: &[u8]| {
+            self.credentials.iter().any(
+                |known| matches!(known, Credential::Cookie(cookie) if cookie.as_bytes() == name),
+            )
         };
-        let wanted = |name: &str| match self.cookies {
-            Cookies::All => !identifies(name),
-            Cookies::Only(names) => names.iter().any(|known| known == name) && !identifies(name),
+        let wanted = |name: &[u8]| match self.cookies {
+            Cookies::All => true,
+            Cookies::Only(names) => names.iter().any(|known| known.as_bytes() == name),
         };
-        let mut pairs: Vec<_> = cookie::cookies(request)
-            .filter(|(name, _)| wanted(name))
+        let mut pieces: Vec<_> = cookie::pieces(request)
+            // The identity knows values that are text, and no others.
+            .filter(|piece| wanted(piece.name) && !(piece.is_text() && identifies(piece.name)))
             .collect();
-        pairs.sort_unstable();
+        pieces.sort_by_key(|piece| piece.name);
         let mut value = Vec::new();
-        for (name, content) in pairs {
-            value.extend_from_slice(name.as_bytes());
-            value.push(b'=');
-            value.extend_from_slice(content.as_bytes());
+        for piece in pieces {
+            value.extend_from_slice(piece.whole);
             value.push(b';');
         }
         value
     }
 }
 
-/// The field names that a `Vary` lists, or `None` for `*`.
+/// Writes an element of Accept, Accept-Language or Accept-Charset in one spelling: the range has no case, and blanks may
+/// be around it and around semicolons, but nowhere else (RFC 9110 §12.4.2, §12.5). Parameters may have case.
+fn push_range(value: &mut Vec<u8>, element: &[u8]) {
+    let mut delimiter = b',';
+    for part in element.split(|byte| *byte == b';') {
+        value.push(delimiter);
+        let part = part.trim_ascii().iter();
+        if delimiter == b',' {
+            value.extend(part.map(u8::to_ascii_lowercase));
+        } else {
+            value.extend(part);
+        }
+        delimiter = b';';
+    }
+}
+
+/// The field names that a `Vary` lists, or `None` for `*`, and for what comes to the same: names of fields in which
+/// the app is told who asks and by which way. The client's own fields of these names are not what the app was sent.
 #[must_use]
 pub fn vary(response: &HeaderMap) -> Option<Vec<HeaderName>> {
     if headers::has_unreadable_line(response, header::VARY) {
@@ -180,10 +195,17 @@ pub fn vary(response: &HeaderMap) -> Option<Vec<HeaderName>> {
             return None;
         }
         // A name that is no field name can select nothing; that the app meant something by it is a doubt.
-        names.push(element.parse::<HeaderName>().ok()?);
+        let name = element.parse::<HeaderName>().ok()?;
+        match forwarded::claim(&name) {
+            Some(Claim::Way | Claim::Address) => return None,
+            // Parts of every key.
+            Some(Claim::Host | Claim::Scheme) => {}
+            Some(Claim::Other) | None => names.push(name),
+        }
     }
     Some(names)
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
