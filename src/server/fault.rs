@@ -2,6 +2,7 @@
 //! one behind acts on.
 
 use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::Authority;
 use http::{Request, Response, StatusCode, Version};
 
 use crate::body::Body;
@@ -30,7 +31,8 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Fault> {
         (_, None) => {}
     }
     let authority = request.uri().authority();
-    if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+    let is_host = |authority: &Authority| authority.as_str().bytes().all(may_be_in_host);
+    if !authority.is_none_or(is_host) {
         return Err(Fault::Host);
     }
     if is_coded(headers) {
@@ -117,6 +119,8 @@ mod tests {
             (Version::HTTP_10, "/", &[], Ok(())),
             (Version::HTTP_2, "http://a/", &[], Ok(())),
             (Version::HTTP_2, "http://me@a/", &[], host),
+            (Version::HTTP_2, "http://a,b/", &[], host),
+            (Version::HTTP_2, "http://[::1]:80/", &[], Ok(())),
             (
                 Version::HTTP_10,
                 "/",
