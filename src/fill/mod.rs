@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -223,6 +223,8 @@ struct Shared {
     private: moka::sync::Cache<u128, Unstorable>,
     /// Keys whose last fill failed.
     failed: moka::sync::Cache<u128, ()>,
+    /// Hashes variants, whose values clients choose.
+    secret: RandomState,
     /// The fields that selected the last answer of a key.
     vary: moka::sync::Cache<u128, Arc<[HeaderName]>>,
     /// What the app says of the queries of paths.
@@ -272,6 +274,7 @@ impl Fills {
         let shared = Shared {
             tools,
             lanes: Mutex::default(),
+            secret: RandomState::new(),
             private: memory(PRIVATE_FOR),
             failed: memory(FAILED_FOR),
             vary: memory(Duration::from_secs(3600)),
@@ -360,7 +363,7 @@ impl Fills {
         let names = self.shared.vary.get(&hash);
         let names = names.as_deref().unwrap_or_default();
         let variant = Variant::of(names, &order.asked, &order.variant_rules());
-        let mut hasher = std::hash::DefaultHasher::new();
+        let mut hasher = self.shared.secret.build_hasher();
         for (name, value) in variant.fields() {
             name.hash(&mut hasher);
             value.hash(&mut hasher);
