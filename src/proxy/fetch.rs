@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode};
 
-use super::forward::upstream_head;
+use super::forward::{for_all, upstream_head};
 use super::pass::encoded_in_passing;
 use super::read::Reading;
 use super::{Answer, Error, Proxy};
@@ -241,15 +241,7 @@ pub(super) fn order(
         tags.extend(certificate.tags.iter().copied());
     }
     let mut sent = upstream_head(head, &seen.client, false);
-    sent.method = Method::GET;
-    for name in &validation::CONDITIONS {
-        sent.headers.remove(name);
-    }
-    // One canonical body is stored; the clients' codings are made of it.
-    sent.headers.insert(
-        header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
-    );
+    for_all(&mut sent, &seen.live.query);
     let needs_whole = validation::CONDITIONS
         .iter()
         .any(|name| head.headers.contains_key(name));

@@ -1,42 +1,60 @@
 //! What the app is sent: the client's head, less what is between two neighbours only, plus who asked and by which way.
 //!
 //! The app believes what a neighbour on the loopback tells it (gunicorn does by default), so everything that claims
-//! where a request came from is replaced here unless the client's own neighbour is trusted; and a field whose name has an
-//! underscore is dropped, because WSGI reads it as the same field with a hyphen, or as `SCRIPT_NAME`.
+//! where a request came from, or what it was before, is dropped from a stranger's request ([`receive`]) before anything is
+//! read out of it, and said anew in [`upstream_head`]. What a trusted neighbour claims is kept: addresses as they are,
+//! the host and the scheme in the one word that the key has, and everything else as a part of the key, because a neighbour
+//! may pass on what his own client made up.
+//!
+//! A field whose name has an underscore is dropped, because WSGI reads it as the same field with a hyphen, or as
+//! `SCRIPT_NAME`.
+//!
+//! A request made for all who may share its answer ([`for_all`]) has nothing in it that is neither a part of the key nor
+//! a field that the app can name in `Vary`.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName};
-use http::{HeaderValue, Uri, Version, request};
+use http::{HeaderValue, Method, Uri, Version, request};
 use ipnet::IpNet;
 
-use crate::headers::{forwarded, hop_by_hop};
+use crate::headers::forwarded::{self, Claim};
+use crate::headers::{cookie, hop_by_hop};
+use crate::key::{self, QueryRules};
+use crate::policy::validation;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Fields that claim how a client came, who it is or what it asked for, in all the spellings that apps and servers listen
-/// to: none is part of a key, so one client's claim would be answered to all.
-const CLAIMS: [HeaderName; 16] = [
-    X_FORWARDED_FOR,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PROTO,
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-protocol"),
-    HeaderName::from_static("x-forwarded-ssl"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-user"),
-    HeaderName::from_static("x-host"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-];
+/// Rids a request of what the app must not be sent, before anything is read out of it: what the app does not see must
+/// neither name a caller nor choose an answer.
+pub fn receive(head: &mut request::Parts, peer: Option<IpAddr>, trusted: &[IpNet]) {
+    let headers = &mut head.headers;
+    hop_by_hop::strip_named(headers);
+    let trusted = is_trusted(peer, trusted);
+    let unwelcome = |name: &HeaderName| {
+        let claimed = || *name != header::VIA && forwarded::claim(name).is_some();
+        name.as_str().contains('_') || (!trusted && claimed())
+    };
+    let dropped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| unwelcome(name))
+        .cloned()
+        .collect();
+    for name in dropped {
+        headers.remove(&name);
+    }
+    if headers.contains_key(header::COOKIE) && cookie::pieces(headers).next().is_none() {
+        headers.remove(header::COOKIE);
+    }
+}
+
+/// A Unix socket has no address to trust; who may write to it is the file system's to say.
+fn is_trusted(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
+    peer.is_none_or(|address| trusted.iter().any(|net| net.contains(&address)))
+}
 
 /// Who asked, and what the app will be told about it.
 #[derive(Clone, Debug)]
@@ -51,6 +69,8 @@ pub struct Client<'a> {
     pub peer: Option<IpAddr>,
     /// Whether what the client's neighbour says about the client is believed.
     pub trusted: bool,
+    /// What else a trusted neighbour says, as keys have it; mostly nothing.
+    claims: String,
 }
 
 impl<'a> Client<'a> {
@@ -62,8 +82,7 @@ impl<'a> Client<'a> {
         tls: bool,
         trusted: &[IpNet],
     ) -> Self {
-        // A Unix socket has no address to trust; who may write to it is the file system's to say.
-        let trusted = peer.is_none_or(|address| trusted.iter().any(|net| net.contains(&address)));
+        let trusted = is_trusted(peer, trusted);
         let own = host_of(head);
         if !trusted {
             return Self {
@@ -72,6 +91,7 @@ impl<'a> Client<'a> {
                 secure: tls,
                 peer,
                 trusted,
+                claims: String::new(),
             };
         }
         let host = first(&head.headers, &X_FORWARDED_HOST).unwrap_or(own);
@@ -83,19 +103,25 @@ impl<'a> Client<'a> {
             secure,
             peer,
             trusted,
+            claims: claims(&head.headers),
         }
     }
 
     /// The host for keys. Which of the two names an app writes its links with is not ours to know: where they differ,
-    /// both count, or a request with a made-up one would leave its links to those without.
+    /// both count, or a request with a made-up one would leave its links to those without. The same goes for the other
+    /// claims of a trusted neighbour.
     #[must_use]
     pub fn key_host(&self) -> Cow<'a, str> {
-        if self.host.eq_ignore_ascii_case(self.own) {
-            Cow::Borrowed(self.host)
-        } else {
-            // No host has a blank in it.
-            Cow::Owned(format!("{} {}", self.host, self.own))
+        let one = self.host.eq_ignore_ascii_case(self.own);
+        if one && self.claims.is_empty() {
+            return Cow::Borrowed(self.host);
         }
+        // No host has a blank in it; what was forwarded as one may have, and has its length before it.
+        let mut text = self.own.to_owned();
+        if !one {
+            text += &format!(" {}:{}", self.host.len(), self.host);
+        }
+        Cow::Owned(text + &self.claims)
     }
 
     /// The host of the request itself, which the app is asked under.
@@ -113,6 +139,22 @@ fn host_of(head: &request::Parts) -> &str {
         .map(http::uri::Authority::as_str)
         .or_else(|| head.headers.get(header::HOST)?.to_str().ok())
         .unwrap_or_default()
+}
+
+/// What a trusted neighbour claims beside addresses, the host and the scheme: names, and values in hexadecimal, since
+/// values have case and keys of hosts have none.
+fn claims(headers: &HeaderMap) -> String {
+    let others = headers
+        .iter()
+        .filter(|(name, _)| forwarded::claim(name) == Some(Claim::Other))
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let beside = forwarded::beside_addresses(headers).map(|piece| ("forwarded", piece));
+    let mut text = String::new();
+    for (name, value) in others.chain(beside) {
+        text += &format!(" {name}=");
+        text.extend(value.iter().map(|byte| format!("{byte:02x}")));
+    }
+    text
 }
 
 fn first<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
@@ -136,10 +178,10 @@ pub fn upstream_head(
     let headers = &mut sent.headers;
     let upgrade = keep_upgrade.then(|| upgrade(headers)).flatten();
     let trailers = hop_by_hop::wants_trailers(headers);
-    let host = host_of(head).to_owned();
+    // Keys are made of small letters, and an app repeats in its links what it was sent (RFC 9110 §4.2.3).
+    let host = host_of(head).to_ascii_lowercase();
     hop_by_hop::strip(headers);
     headers.remove(header::EXPECT);
-    drop_underscores(headers);
     join_cookies(headers);
     set_forwarded(headers, client, &host);
     append_via(headers, head.version);
@@ -174,14 +216,37 @@ fn origin_form(uri: &Uri) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-fn drop_underscores(headers: &mut HeaderMap) {
-    let dropped: Vec<HeaderName> = headers
+/// Makes a request for one client, as the app would be sent it, into one whose answer may be everybody's. What is part of
+/// neither the key nor a variant goes: preconditions and ranges, what describes a body that is not there, and the
+/// parameters that keys leave out, which an app may repeat in its links.
+pub(super) fn for_all(head: &mut request::Parts, rules: &QueryRules) {
+    head.method = Method::GET;
+    let headers = &mut head.headers;
+    let mut of_one: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| name.as_str().starts_with("content-"))
         .cloned()
         .collect();
-    for name in dropped {
-        headers.remove(&name);
+    of_one.extend(validation::CONDITIONS);
+    of_one.extend([header::TRAILER, header::MAX_FORWARDS]);
+    // No trailer is stored.
+    of_one.extend([header::TE, header::CONNECTION]);
+    for name in of_one {
+        headers.remove(name);
+    }
+    // One canonical body is stored; the clients' codings are made of it.
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    let Some(query) = head.uri.query() else {
+        return;
+    };
+    if let Cow::Owned(kept) = key::without_ignored(query, rules) {
+        let mark = if kept.is_empty() { "" } else { "?" };
+        let target = format!("{}{mark}{kept}", head.uri.path());
+        // A part of a target is one.
+        head.uri = target.parse().unwrap_or_else(|_| head.uri.clone());
     }
 }
 
@@ -199,11 +264,6 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 fn set_forwarded(headers: &mut HeaderMap, client: &Client<'_>, host: &str) {
-    if !client.trusted {
-        CLAIMS.iter().for_each(|name| {
-            headers.remove(name);
-        });
-    }
     let proto = if client.secure { "https" } else { "http" };
     if let Some(peer) = client.peer {
         append(headers, &X_FORWARDED_FOR, &peer.to_string());
@@ -213,12 +273,10 @@ fn set_forwarded(headers: &mut HeaderMap, client: &Client<'_>, host: &str) {
             &forwarded::forwarded_element(peer, host, proto),
         );
     }
-    if !headers.contains_key(&X_FORWARDED_HOST)
-        && let Ok(host) = HeaderValue::from_str(host)
-    {
+    // One word each, the one the key was made with: an app that read another of several would answer something else.
+    if let Ok(host) = HeaderValue::from_str(&client.host.to_ascii_lowercase()) {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    // One word, the one the key was made with: an app that read another of several would answer something else.
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
 }
 
@@ -264,8 +322,10 @@ mod tests {
             .map(|net| net.parse().expect("a net"))
             .collect();
         let peer = Some(IpAddr::from([10, 0, 0, 9]));
-        let client = Client::of(head, peer, false, &trusted);
-        upstream_head(head, &client, false).headers
+        let mut head = head.clone();
+        receive(&mut head, peer, &trusted);
+        let client = Client::of(&head, peer, false, &trusted);
+        upstream_head(&head, &client, false).headers
     }
 
     #[test]

@@ -67,6 +67,41 @@ struct Shared {
     asking: Mutex<HashMap<Identity, Cell>>,
 }
 
+/// Whether a request carries a credential in a field that is for nothing else. Where `[identity] from` does not name it,
+/// the rules do not know who is asking, and the app may.
+pub(super) fn shows_credential(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        matches!(
+            name.as_str(),
+            "authorization"
+                | "x-authorization"
+                | "x-api-key"
+                | "api-key"
+                | "apikey"
+                | "x-auth"
+                | "x-auth-token"
+                | "x-access-token"
+                | "x-id-token"
+                | "x-session-token"
+                | "x-session-id"
+                | "remote-user"
+                | "x-remote-user"
+                | "x-user"
+                | "x-user-id"
+                | "x-authenticated-user"
+                | "x-authenticated-userid"
+                | "x-webauth-user"
+                | "x-auth-request-user"
+                | "x-auth-request-email"
+                | "x-auth-request-access-token"
+                | "x-amzn-oidc-data"
+                | "x-amzn-oidc-identity"
+                | "x-goog-iap-jwt-assertion"
+                | "cf-access-jwt-assertion"
+        )
+    })
+}
+
 /// The app could not say who is asking.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Unknown;

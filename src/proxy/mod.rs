@@ -238,9 +238,19 @@ impl Proxy {
         let _counted = InFlight::new(&self.shared.tools.metrics);
         let live = Arc::clone(&self.shared.live);
         let (mut head, body) = request.into_parts();
+        let peer = head.extensions.get::<Peer>();
+        let (address, tls) = (
+            peer.and_then(|peer| peer.address),
+            peer.is_some_and(|peer| peer.tls),
+        );
+        forward::receive(&mut head, address, &live.trusted);
         // First of all: it is nobody else's business.
         let token = token::take(live.session_tokens, &mut head.headers);
-        let seen = Seen::of(&head, &live, token);
+        let seen = Seen {
+            live: &live,
+            client: Client::of(&head, address, tls, &live.trusted),
+            token,
+        };
 
         let path = key::normalise_path(head.uri.path());
         let (answer, route) = match &path {
@@ -356,7 +366,7 @@ impl Proxy {
 /// Which way a request goes.
 fn way(head: &request::Parts, body: &Body, target: &Target<'_>, live: &Live) -> Way {
     let read = head.method == Method::GET || head.method == Method::HEAD;
-    if invalidation::is_unsafe(&head.method) || write::is_overridden(&head.headers) {
+    if invalidation::is_unsafe(&head.method) || write::is_overridden(head) {
         let nothing_stored = live.table.routes().is_empty();
         return if nothing_stored {
             Way::Pass(Bypass::NoRoute)
@@ -388,24 +398,6 @@ struct Seen<'a> {
     client: Client<'a>,
     /// What the client must see of the log.
     token: Option<token::Place>,
-}
-
-impl<'a> Seen<'a> {
-    fn of(head: &'a request::Parts, live: &'a Arc<Live>, token: Option<token::Place>) -> Self {
-        let peer = head.extensions.get::<Peer>();
-        let address = peer.and_then(|peer| peer.address);
-        let client = Client::of(
-            head,
-            address,
-            peer.is_some_and(|peer| peer.tls),
-            &live.trusted,
-        );
-        Self {
-            live,
-            client,
-            token,
-        }
-    }
 }
 
 impl Live {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{Response, header, request};
+use http::{Response, request};
 
 use super::fetch::order;
-use super::identify::Identified;
+use super::identify::{Identified, shows_credential};
 use super::{Answer, Error, Proxy, RouteContext, Seen, Target};
 use crate::body::Body;
 use crate::cache::Lookup;
@@ -193,9 +193,7 @@ impl Proxy {
             (_, Some(caller)) => Ok((Some(caller), Sharing::OneUser)),
             (Scope::User, None) => Err(Bypass::NoIdentity),
             // Somebody says who he is, in a way that the rules do not know.
-            (_, None) if head.headers.contains_key(header::AUTHORIZATION) => {
-                Err(Bypass::Credentials)
-            }
+            (_, None) if shows_credential(&head.headers) => Err(Bypass::Credentials),
             (_, None) => Ok((None, Sharing::Everyone)),
         }
     }

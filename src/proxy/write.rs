@@ -91,7 +91,7 @@ impl Proxy {
         let live = seen.live;
         let body = limited(&head.headers, body, live.max_request_body)?;
         let caller = self.identify(&head.headers, seen).await.ok().flatten();
-        let method = Some(head.method.clone()).filter(|_| !is_overridden(&head.headers));
+        let method = Some(head.method.clone()).filter(|_| !is_overridden(head));
         let needs = live.needs(method.as_ref(), target.path);
         let (captured, body) = if needs.body {
             capture(&head.headers, body).await
@@ -297,15 +297,21 @@ impl Live {
     }
 }
 
-/// Whether a request says that its method means another one. Some apps listen to that, so any rule for its path may be meant.
-pub(super) fn is_overridden(headers: &HeaderMap) -> bool {
-    [
+/// Whether a request says that its method means another one, in a field or in the parameter of its target that some
+/// frameworks heed (a form's is not looked for). Some apps listen to that, so any rule for its path may be meant.
+pub(super) fn is_overridden(head: &request::Parts) -> bool {
+    let named = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        key::spelling(name) == "_method"
+    };
+    let asked = |query: &str| query.split(['&', ';']).any(named);
+    let fields = [
         "x-http-method-override",
         "x-http-method",
         "x-method-override",
-    ]
-    .iter()
-    .any(|name| headers.contains_key(*name))
+    ];
+    fields.iter().any(|name| head.headers.contains_key(*name))
+        || head.uri.query().is_some_and(asked)
 }
 
 fn strip(mut response: Response<Body>) -> Response<Body> {

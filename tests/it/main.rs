@@ -26,6 +26,7 @@ mod log_scripts; // what each script of the shared log promises
 mod log_servers; // the scripts on servers that are full, read-only, clustered, and under limited users
 mod memory; // what tier 1 may take
 mod passing; // both protocols, every transport, bodies as they stream
+mod poisoning; // what one client sends never changes what the others get
 mod purge; // what operators drop: the admin API, PURGE and BAN
 mod races; // fills and writes at the same time
 mod ranges; // parts of an entry
