@@ -11,6 +11,7 @@ mod cli; // commands, exit codes, the environment, what `run` says and does at s
 mod coalescing; // many readers, one request to the app
 mod conditional; // preconditions of clients, answered from the cache
 mod config_files; // `check`: every error at once, with its place and what to write
+mod deception; // what is one user's own never becomes everybody's, however its address is spelt
 mod demo; // `reprise demo` keeps the promises that it prints
 mod disconnects; // readers that leave, apps that break off, bodies too large
 mod django; // a real Django app behind the shipped proxy.toml

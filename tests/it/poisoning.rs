@@ -168,7 +168,19 @@ fn cached(origin: &Origin) -> Plan {
 }
 
 /// Every field that some app, server or framework reads as another host, scheme, path, address or caller.
-const CLAIMS: [(&str, Asked); 44] = [
+const CLAIMS: [(&str, Asked); 47] = [
+    (
+        "x-forwarded-host, a list",
+        Asked::fields(b"x-forwarded-host: shop.example, evil.example\r\n"),
+    ),
+    (
+        "x-forwarded-host, blanks",
+        Asked::fields(b"x-forwarded-host: shop.example evil.example\r\n"),
+    ),
+    (
+        "forwarded, quoted",
+        Asked::fields(b"forwarded: for=\"6.6.6.6;host=evil.example\"\r\n"),
+    ),
     (
         "x-forwarded-host",
         Asked::fields(b"x-forwarded-host: evil.example\r\n"),
@@ -552,4 +564,171 @@ async fn a_target_cannot_pass_for_another() {
         ],
     )
     .await;
+}
+
+/// Addresses are everybody's own, and no key has them: what apps make of them they must say in `Vary`.
+const ADDRESSES: [&str; 9] = [
+    "x-forwarded-for",
+    "x-forwarded",
+    "x-original-forwarded-for",
+    "x-real-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "cf-connecting-ip",
+    "x-cluster-client-ip",
+    "fastly-client-ip",
+];
+
+/// A trusted neighbour may pass on what his client made up: only addresses are believed without a trace in the key.
+#[tokio::test]
+async fn what_a_trusted_neighbour_passes_on_reaches_nobody_else() {
+    let trusting = |origin: &Origin| cached(origin).server("trusted_proxies = [\"127.0.0.0/8\"]");
+    let attacks: Vec<_> = CLAIMS
+        .into_iter()
+        .filter(|(name, _)| !ADDRESSES.contains(name))
+        .collect();
+    nobody_notices(trusting, &attacks).await;
+}
+
+/// What a trusted neighbour says of the way is an entry of its own for each word, and each word has case.
+#[tokio::test]
+async fn a_trusted_neighbours_words_are_parts_of_the_key() {
+    let origin = Origin::start().await;
+    let names = [
+        "x-forwarded-prefix",
+        "x-forwarded-port",
+        "x-original-url",
+        "forwarded",
+    ];
+    origin.on("/a/", move |seen| {
+        let said = names.map(|name| seen.field(name).replace("for=127.0.0.1;", ""));
+        reply(said.join("|"))
+    });
+    let sidecar = cached(&origin)
+        .server("trusted_proxies = [\"127.0.0.0/8\"]")
+        .start()
+        .await;
+    let own = "host=shop.example;proto=http";
+    for cache in ["MISS", "HIT"] {
+        for (name, value, said) in [
+            ("x-forwarded-prefix", "/shop", format!("/shop|||{own}")),
+            ("x-forwarded-prefix", "/SHOP", format!("/SHOP|||{own}")),
+            (
+                "x-forwarded-prefix",
+                "/shop x-forwarded-port=3831",
+                format!("/shop x-forwarded-port=3831|||{own}"),
+            ),
+            ("x-forwarded-port", "81", format!("|81||{own}")),
+            ("x-forwarded-port", "/shop", format!("|/shop||{own}")),
+            ("x-original-url", "/shop", format!("||/shop|{own}")),
+            ("forwarded", "host=a", format!("|||host=a, {own}")),
+            ("forwarded", "host=A", format!("|||host=A, {own}")),
+            ("forwarded", "proto=https", format!("|||proto=https, {own}")),
+            ("x-unknown", "1", format!("|||{own}")),
+        ] {
+            let call = sidecar.call("GET", "/a/").header(name, value);
+            call.send().await.is(200, &said, cache);
+        }
+        let both = sidecar
+            .call("GET", "/a/")
+            .header("x-forwarded-prefix", "/shop")
+            .header("x-forwarded-port", "81");
+        both.send()
+            .await
+            .is(200, &format!("/shop|81||{own}"), cache);
+    }
+}
+
+/// The app's answer depends on who asks by which way: that is nobody else's.
+#[tokio::test]
+async fn an_answer_that_varies_by_the_way_is_not_kept() {
+    for (trusted, vary) in [
+        ("[]", "X-Forwarded-For"),
+        ("[]", "Accept, Forwarded"),
+        ("[]", "via"),
+        ("[]", "X-Real-IP"),
+        ("[\"127.0.0.0/8\"]", "X-Forwarded-For"),
+        ("[\"127.0.0.0/8\"]", "CF-Connecting-IP"),
+    ] {
+        let origin = Origin::start().await;
+        origin.on("/a/", move |seen| {
+            reply(seen.field("x-forwarded-for").to_owned()).header("vary", vary)
+        });
+        let sidecar = cached(&origin)
+            .server(&format!("trusted_proxies = {trusted}"))
+            .start()
+            .await;
+        for _ in 0..2 {
+            let got = sidecar.get("/a/").await;
+            got.is(200, "127.0.0.1", "MISS");
+            assert_eq!(got.cache_status(), "fwd=uri-miss; detail=vary", "{vary}");
+        }
+    }
+}
+
+/// The host and the scheme are parts of every key: an app may say so, and its answers are kept.
+#[tokio::test]
+async fn an_answer_that_varies_by_the_forwarded_host_is_kept() {
+    let origin = Origin::start().await;
+    origin.on("/a/", |seen| {
+        reply(seen.field("x-forwarded-host").to_owned())
+            .header("vary", "X-Forwarded-Host, X-Forwarded-Proto")
+    });
+    let sidecar = cached(&origin).start().await;
+    sidecar.get("/a/").await.is(200, "shop.example", "MISS");
+    let claimed = sidecar
+        .call("GET", "/a/")
+        .header("x-forwarded-host", "evil.example");
+    claimed.send().await.is(200, "shop.example", "HIT");
+}
+
+/// What the app did not understand, or would not do, for one client is not what the next one gets.
+#[tokio::test]
+async fn no_error_or_redirect_that_one_client_brings_about_is_kept() {
+    for status in [
+        300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 408, 410, 411, 412, 413, 414,
+        415, 416, 417, 421, 422, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 511,
+    ] {
+        let origin = Origin::start().await;
+        origin.on("/a/", move |seen| {
+            if seen.field("x-bad").is_empty() {
+                return reply("good");
+            }
+            let location = format!("//{}/", seen.field("x-bad"));
+            reply("bad").status(status).header("location", &location)
+        });
+        let sidecar = cached(&origin).start().await;
+        for _ in 0..3 {
+            let attack = sidecar.call("GET", "/a/").header("x-bad", "evil.example");
+            assert_eq!(attack.send().await.status, status);
+        }
+        sidecar.get("/a/").await.is(200, "good", "MISS");
+        sidecar.get("/a/").await.is(200, "good", "HIT");
+        let attack = sidecar.call("GET", "/a/").header("x-bad", "evil.example");
+        attack.send().await.is(200, "good", "HIT");
+    }
+}
+
+/// Fields so large that the app refuses them, or so large that the sidecar does: nobody else notices.
+#[tokio::test]
+async fn what_is_too_large_for_the_app_is_one_clients_trouble() {
+    let origin = Origin::start().await;
+    origin.on("/a/", |seen| {
+        let size: usize = seen.headers.values().map(|value| value.len()).sum();
+        if size > 8000 {
+            reply("too large").status(431)
+        } else {
+            reply("good")
+        }
+    });
+    for name in ["x-large", "user-agent", "cookie", "accept-language"] {
+        for size in [9_000, 60_000] {
+            let sidecar = cached(&origin).start().await;
+            let large = format!("a={}", "x".repeat(size));
+            let attack = sidecar.call("GET", "/a/").header(name, &large).send().await;
+            assert_eq!(attack.status, 431, "{name} {size}");
+            sidecar.get("/a/").await.is(200, "good", "MISS");
+            sidecar.get("/a/").await.is(200, "good", "HIT");
+        }
+    }
 }
