@@ -25,6 +25,8 @@ use crate::headers::no_vary_search::{NoVarySearch, form_decoded};
 use crate::identity::Identity;
 
 mod digest;
+#[cfg(test)]
+mod properties;
 mod variant;
 
 pub use digest::Digest;
