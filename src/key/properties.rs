@@ -87,6 +87,7 @@ fn queries() -> impl Strategy<Value = String> {
         "[ab]{1,2}=[12]{0,2}",
         "[ab]",
         "x_[ab]?=?[12]?",
+        "%78_=1",
         "%61=1",
         "a%3D1",
         "a%26b=1",
@@ -96,6 +97,12 @@ fn queries() -> impl Strategy<Value = String> {
         "",
     ];
     vec(piece, 0..4).prop_map(|pieces| pieces.join("&"))
+}
+
+/// What looks like the lengths that stand between the parts of a key.
+fn text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![Just("a"), Just("\0\0\0\0"), Just("\0\0\0\u{1}")];
+    vec(piece, 0..3).prop_map(|pieces| pieces.concat())
 }
 
 fn paths() -> impl Strategy<Value = String> {
@@ -254,7 +261,11 @@ proptest! {
             if plain {
                 prop_assert_eq!(parameters(&one), parameters(&other));
             } else {
-                prop_assert_eq!(decode(&one.replace("&", "\n")), decode(&other.replace("&", "\n")));
+                // Nothing is ignored and nothing sorted, since apps may end a pair at a semicolon.
+                let pairs = |query: &str| -> Vec<Vec<u8>> {
+                    query.split('&').filter(|pair| !pair.is_empty()).map(decode).collect()
+                };
+                prop_assert_eq!(pairs(&one), pairs(&other));
             }
         }
     }
@@ -297,8 +308,8 @@ proptest! {
     /// No part can pass for another: not by its bytes, not by bytes that look like lengths, not by those of a user.
     #[test]
     fn no_part_of_a_key_passes_for_another(
-        one in ("[a\0\u{1}]{0,3}", any::<bool>(), "[/a\0\u{1}]{0,20}", "[a\0\u{1}]{0,20}", prop::option::of(0..2_u8)),
-        other in ("[a\0\u{1}]{0,3}", any::<bool>(), "[/a\0\u{1}]{0,20}", "[a\0\u{1}]{0,20}", prop::option::of(0..2_u8)),
+        one in (text(), any::<bool>(), text(), text(), prop::option::of(0..2_u8)),
+        other in (text(), any::<bool>(), text(), text(), prop::option::of(0..2_u8)),
     ) {
         let user = |number: u8| IdentityKey::plain().known(&number.to_string()).key;
         let make = |(host, secure, path, query, who): &(String, bool, String, String, Option<u8>)| {
