@@ -115,6 +115,8 @@ impl Error {
                     header::ALLOW,
                     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
                 );
+                // Who takes what follows for a tunnel, and who for requests, is in doubt.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             // What is left of the body cannot be skipped in time; the connection ends with the answer.
             Self::TooLarge { .. } | Self::SlowBody | Self::HungUp => {
