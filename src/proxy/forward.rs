@@ -199,12 +199,14 @@ pub fn upstream_head(
 }
 
 /// The protocol that a request wants to switch to, if the app can be asked for it. What only concerns this connection (`h2c`,
-/// TLS) is ignored, as RFC 9110 §7.8 allows: some clients ask for it with every request.
+/// TLS) is ignored, as RFC 9110 §7.8 allows: some clients ask for it with every request, and an app that took it up would
+/// read further requests inside what is a tunnel to this proxy. One of a list would be enough for that.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let wanted = hop_by_hop::upgrade(headers)?;
     let hops = ["h2c", "http/", "tls/"];
-    let name = wanted.to_str().ok()?.trim().to_ascii_lowercase();
-    (!hops.iter().any(|hop| name.starts_with(hop))).then_some(wanted)
+    let names = wanted.to_str().ok()?.to_ascii_lowercase();
+    let concerns_hop = |name: &str| hops.iter().any(|hop| name.trim().starts_with(hop));
+    (!names.split(',').any(concerns_hop)).then_some(wanted)
 }
 
 fn origin_form(uri: &Uri) -> Uri {
