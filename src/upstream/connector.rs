@@ -1,9 +1,13 @@
-//! A new connection to the app: name lookup, socket, TLS; and the stream that comes of it.
+//! A new connection to the app: name lookup, socket, TLS; and the stream that comes of it, which lets nothing pass that
+//! the [`Watch`] over the answer's head stops.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::task::{Context, Poll, ready};
 
 use rustls::ClientConfig;
@@ -16,6 +20,8 @@ use tokio_rustls::client::TlsStream;
 use crate::body::BoxError;
 
 use super::target::Target;
+use super::watch::Watch;
+use super::wire::{Glance, Wire};
 
 /// Everything needed to connect.
 pub(super) struct Connector {
@@ -48,24 +54,29 @@ impl Connector {
     }
 
     /// Connects; the caller bounds the time.
-    pub(super) async fn connect(&self) -> Result<(Stream, Received), BoxError> {
+    pub(super) async fn connect(&self) -> Result<(Stream, Progress, Glance), BoxError> {
+        let wire = match &self.target {
+            Target::Unix(path) => Wire::unix(UnixStream::connect(path).await?),
+            Target::Http { host, port } | Target::Https { host, port } => {
+                Wire::tcp(tcp(host, *port).await?)
+            }
+        };
+        let glance = wire.glance();
         let socket = match (&self.target, &self.tls) {
-            (Target::Unix(path), _) => Socket::Unix(UnixStream::connect(path).await?),
-            (Target::Http { host, port }, _) => Socket::Tcp(tcp(host, *port).await?),
-            (Target::Https { host, port }, Some((tls, name))) => {
-                let tcp = tcp(host, *port).await?;
-                Socket::Tls(Box::new(tls.connect(name.clone(), tcp).await?))
+            (Target::Http { .. } | Target::Unix(_), _) => Socket::Plain(wire),
+            (Target::Https { .. }, Some((tls, name))) => {
+                Socket::Tls(Box::new(tls.connect(name.clone(), wire).await?))
             }
             (Target::Https { .. }, None) => return Err("no roots were loaded".into()),
         };
-        let received = Received::default();
-        Ok((
-            Stream {
-                socket,
-                received: received.clone(),
-            },
-            received,
-        ))
+        let progress = Progress::default();
+        let stream = Stream {
+            socket,
+            progress: progress.clone(),
+            watch: Watch::idle(),
+            watched: 0,
+        };
+        Ok((stream, progress, glance))
     }
 }
 
@@ -76,39 +87,73 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// How many bytes a connection has received: what tells an unanswered request from one whose answer had begun.
+/// What a connection and those who use it tell each other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Received(Arc<AtomicU64>);
+pub(super) struct Progress(Arc<Shared>);
 
-impl Received {
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Relaxed)
+#[derive(Debug, Default)]
+struct Shared {
+    received: AtomicU64,
+    exchanges: AtomicU64,
+    refused: AtomicBool,
+}
+
+impl Progress {
+    /// How many bytes have been received: what tells an unanswered request from one whose answer had begun.
+    pub(super) fn received(&self) -> u64 {
+        self.0.received.load(Relaxed)
+    }
+
+    /// A request is about to be written: what comes from now on is its answer.
+    pub(super) fn begin(&self) {
+        self.0.exchanges.fetch_add(1, Release);
+    }
+
+    /// Whether what came was no answer that hyper should see. Nothing more comes from such a connection.
+    pub(super) fn is_refused(&self) -> bool {
+        self.0.refused.load(Relaxed)
     }
 }
 
-/// A connected transport that counts what it receives.
+/// A connected transport that tells its [`Progress`] and watches over the heads of answers.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
-    received: Received,
+    progress: Progress,
+    watch: Watch,
+    /// The exchange that `watch` is for.
+    watched: u64,
 }
 
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 /// Calls a method of whichever transport it is.
 macro_rules! delegate {
     ($stream:expr, $method:ident $(, $argument:expr)*) => {
         match &mut $stream.get_mut().socket {
-            Socket::Tcp(socket) => Pin::new(socket).$method($($argument),*),
-            Socket::Unix(socket) => Pin::new(socket).$method($($argument),*),
+            Socket::Plain(socket) => Pin::new(socket).$method($($argument),*),
             Socket::Tls(socket) => Pin::new(socket).$method($($argument),*),
         }
     };
+}
+
+impl Stream {
+    fn note(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let shared = &*self.progress.0;
+        shared.received.fetch_add(bytes.len() as u64, Relaxed);
+        let exchange = shared.exchanges.load(Acquire);
+        if exchange != self.watched {
+            (self.watched, self.watch) = (exchange, Watch::begin());
+        }
+        self.watch.see(bytes).map_err(|odd| {
+            shared.refused.store(true, Relaxed);
+            io::Error::new(io::ErrorKind::InvalidData, odd)
+        })
+    }
 }
 
 impl AsyncRead for Stream {
@@ -119,9 +164,11 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(delegate!(self.as_mut(), poll_read, cx, buf))?;
-        let read = (buf.filled().len() - before) as u64;
-        self.received.0.fetch_add(read, Relaxed);
-        Poll::Ready(Ok(()))
+        let read = self.get_mut().note(&buf.filled()[before..]);
+        if read.is_err() {
+            buf.set_filled(before);
+        }
+        Poll::Ready(read)
     }
 }
 
@@ -144,8 +191,7 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         match &self.socket {
-            Socket::Tcp(socket) => socket.is_write_vectored(),
-            Socket::Unix(socket) => socket.is_write_vectored(),
+            Socket::Plain(socket) => socket.is_write_vectored(),
             Socket::Tls(socket) => socket.is_write_vectored(),
         }
     }

@@ -1,8 +1,8 @@
 //! The app behind one handle: send it a request, get its response.
 //!
 //! **Owns** the connections to one [`Target`], the limit on requests at once, and the tasks that drive the
-//! connections. **In:** a request as it is to be written (origin-form target, `Host` and all fields set by the
-//! caller; nothing is added or re-encoded here). **Out:** a response with this proxy in its `Via`, whose body still holds
+//! connections. **In:** a request as it is to be written (`Host` and all fields set by the caller; only the fields that frame
+//! its body are made here, of the body itself). **Out:** a response with this proxy in its `Via`, whose body still holds
 //! its connection, or an [`Error`] that says what failed and whether the app may have seen the request.
 //!
 //! ```text
@@ -17,14 +17,18 @@
 //! - A request is sent a second time at most once, on a new connection, and only if it was never written, or if it
 //!   is idempotent, has no body, went out on a pooled connection and got not a byte of an answer. A POST that may
 //!   have reached the app is never repeated.
+//! - Nothing that came unasked answers a request: a connection on which something lies unread is not used again, nor one
+//!   whose last answer may be followed by content it should not have.
+//! - A head ends, and each of its lines in CRLF; one that can be read in two ways is [`Kind::Protocol`].
 //! - A body that the app does not finish ends with an error, never as if it were complete. (An answer that has
 //!   neither `Content-Length` nor `Transfer-Encoding` ends where the connection does: HTTP gives no way to tell.)
 //! - Every wait is bounded: for a permit, to connect, for the head (counted from the last byte of the request
 //!   that went out; waiting for the client's next byte does not count), and between two pieces of the body.
 //! - Dropping the future or the body at any point closes the connection, or keeps it if the exchange was over.
 //!
-//! Only HTTP/1.1 is spoken. Trailers pass both ways (those of a request as far as its `Trailer` field names them).
-//! Informational answers are skipped, unless the caller has set `hyper::ext::on_informational` on the request.
+//! Only HTTP/1.1 is spoken. Trailers pass both ways, less the fields that belong into a head (those of a request as far as
+//! its `Trailer` field names them). Informational answers are skipped, and counted; the caller sees them if it has set
+//! `hyper::ext::on_informational` on the request.
 
 mod answer;
 mod connector;
@@ -33,11 +37,14 @@ mod outgoing;
 mod pool;
 mod target;
 pub mod tls;
+mod trailers;
+mod watch;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -194,6 +201,7 @@ impl Upstream {
     /// Dropping the future closes the connection the request went out on; the app may have seen the request.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
         let permit = self.admit().await?;
+        let was_head = request.method() == Method::HEAD;
         let (request, upload) = outgoing::prepare(request);
         let (connection, reused) = match self.shared.pool.reuse().await {
             Some(connection) => (connection, true),
@@ -224,7 +232,7 @@ impl Upstream {
                 },
             ),
         };
-        Ok(self.answer(outcome?, lease, attempt))
+        Ok(self.answer(outcome?, (lease, was_head), attempt))
     }
 
     /// Closes the pooled connections, keeps none from now on, and waits until those in use have ended.
@@ -258,7 +266,7 @@ impl Upstream {
     async fn open(&self) -> Result<Connection, Error> {
         let shared = &*self.shared;
         let opening = async {
-            let (stream, received) = shared.connector.connect().await?;
+            let (stream, progress, glance) = shared.connector.connect().await?;
             let (sender, driver) = pool::handshake(stream).await?;
             let driver = pool::drive(
                 driver,
@@ -266,7 +274,7 @@ impl Upstream {
                 shared.config.idle_timeout,
             );
             let task = shared.tasks.spawn(driver).abort_handle();
-            Ok::<_, BoxError>(Connection::new(sender, received, task))
+            Ok::<_, BoxError>(Connection::new(sender, (progress, glance), task))
         };
         match timeout(shared.config.connect_timeout, opening).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -288,7 +296,8 @@ impl Upstream {
             None
         };
         let switch = request.headers().contains_key(header::UPGRADE);
-        let before = lease.received();
+        let before = lease.progress().received();
+        lease.progress().begin();
         let Some(result) = clock.bound(lease.sender().try_send_request(request)).await else {
             return Err(Failed {
                 error: self.error(Kind::Timeout, None),
@@ -296,7 +305,7 @@ impl Upstream {
             });
         };
         let mut failed = match result {
-            Ok(response) if answer::is_sound(response.status(), response.headers(), switch) => {
+            Ok(response) if answer::is_sound(&response, switch) => {
                 return Ok(response);
             }
             Ok(_) => {
@@ -315,8 +324,13 @@ impl Upstream {
             });
         }
         let error = failed.into_error();
-        let kind = Kind::of(&error, lease.upload_failed());
-        let again = copy.filter(|_| kind == Kind::Reset && lease.received() == before);
+        let kind = if lease.progress().is_refused() {
+            Kind::Protocol
+        } else {
+            Kind::of(&error, lease.upload_failed())
+        };
+        let unanswered = lease.progress().received() == before;
+        let again = copy.filter(|_| kind == Kind::Reset && unanswered);
         Err(Failed {
             error: self.error(kind, Some(error.into())),
             again,
@@ -338,9 +352,10 @@ impl Upstream {
     fn answer(
         &self,
         response: Response<Incoming>,
-        lease: Lease,
+        (lease, was_head): (Lease, bool),
         attempt: Attempt,
     ) -> Response<Body> {
+        let may_go_on = answer::may_go_on(&response, was_head);
         let (mut head, incoming) = response.into_parts();
         answer::receive(&mut head);
         head.extensions.insert(attempt);
@@ -349,7 +364,9 @@ impl Upstream {
             return Response::from_parts(head, Body::empty());
         }
         if incoming.is_end_stream() {
-            lease.finish();
+            if !may_go_on {
+                lease.finish();
+            }
             return Response::from_parts(head, Body::empty());
         }
         let shared = &*self.shared;

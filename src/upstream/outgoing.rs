@@ -8,11 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Body, BoxError};
+
+use super::trailers;
 
 /// A request's body, which tells its [`Upload`] how far it is.
 pub(super) struct Outgoing {
@@ -80,9 +83,14 @@ impl HttpBody for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let mut frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Some(upload) = &self.upload {
             upload.note(&frame);
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers::keep_harmless(trailers);
         }
         frame
     }
@@ -118,6 +126,7 @@ pub(super) fn prepare(request: Request<Body>) -> (Request<Outgoing>, Option<Arc<
             .cloned()
             .map_or_else(|| Uri::from_static("/"), Uri::from);
     }
+    frame(&mut head.headers, &body);
     let upload = (!body.is_end_stream()).then(|| Arc::new(Upload::begin()));
     (
         Request::from_parts(
@@ -129,6 +138,24 @@ pub(super) fn prepare(request: Request<Body>) -> (Request<Outgoing>, Option<Arc<
         ),
         upload,
     )
+}
+
+/// Says where the body ends (RFC 9112 §6.3) by what the body itself knows. What the client said about it, perhaps in another
+/// protocol and perhaps twice, must not reach an app that may believe another half of it.
+fn frame(headers: &mut HeaderMap, body: &Body) {
+    let had_length = headers.remove(header::CONTENT_LENGTH).is_some();
+    headers.remove(header::TRANSFER_ENCODING);
+    match body.size_hint().exact() {
+        Some(0) if !had_length => {}
+        Some(length) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        None => {
+            // Said aloud: hyper leaves the body of a GET out if nothing announces it.
+            let chunked = HeaderValue::from_static("chunked");
+            headers.insert(header::TRANSFER_ENCODING, chunked);
+        }
+    }
 }
 
 /// A copy to send should the first be lost; only of a request that may be repeated (RFC 9110 §9.2.2) and has no body.
@@ -191,5 +218,54 @@ impl HeadClock {
         }
         let later = upload.last_moved() + self.timeout;
         (later > deadline).then_some(later)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_itself_says_where_it_ends() {
+        let stream = || Body::stream(http_body_util::StreamBody::new(Never));
+        for (body, claims, expected) in [
+            (Body::empty(), &[][..], &[][..]),
+            (
+                Body::empty(),
+                &[("content-length", "5")],
+                &[("content-length", "0")],
+            ),
+            (Body::empty(), &[("transfer-encoding", "chunked")], &[]),
+            (
+                "abc".into(),
+                &[("content-length", "5"), ("content-length", "6")],
+                &[("content-length", "3")],
+            ),
+            (
+                stream(),
+                &[("content-length", "5")],
+                &[("transfer-encoding", "chunked")],
+            ),
+        ] {
+            let mut request = Request::builder();
+            for (name, value) in claims {
+                request = request.header(*name, *value);
+            }
+            let (written, _) = prepare(request.body(body).unwrap());
+            let fields: Vec<(&str, &str)> = (written.headers().iter())
+                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+                .collect();
+            assert_eq!(fields, expected, "{claims:?}");
+        }
+    }
+
+    struct Never;
+
+    impl futures_core::Stream for Never {
+        type Item = Result<Frame<Bytes>, BoxError>;
+
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Pending
+        }
     }
 }

@@ -15,8 +15,9 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::debug;
 
-use super::connector::{Received, Stream};
+use super::connector::{Progress, Stream};
 use super::outgoing::{Outgoing, Upload};
+use super::wire::Glance;
 
 /// How long a returned connection may take to become ready before another is used.
 const SETTLING: Duration = Duration::from_millis(10);
@@ -25,25 +26,31 @@ const SETTLING: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Outgoing>,
-    received: Received,
+    progress: Progress,
+    glance: Glance,
     task: AbortHandle,
 }
 
 impl Connection {
     pub(super) fn new(
         sender: SendRequest<Outgoing>,
-        received: Received,
+        (progress, glance): (Progress, Glance),
         task: AbortHandle,
     ) -> Self {
         Self {
             sender,
-            received,
+            progress,
+            glance,
             task,
         }
     }
 
+    /// Whether the next request may go out on it. What has come unasked, or that the app has closed it, may be news to
+    /// the task that reads it.
     async fn is_usable(&mut self) -> bool {
-        self.sender.is_ready() || matches!(timeout(SETTLING, self.sender.ready()).await, Ok(Ok(())))
+        let is_ready = self.sender.is_ready()
+            || matches!(timeout(SETTLING, self.sender.ready()).await, Ok(Ok(())));
+        is_ready && self.glance.is_silent()
     }
 }
 
@@ -76,6 +83,7 @@ impl Pool {
             if connection.is_usable().await {
                 return Some(connection);
             }
+            connection.task.abort();
         }
     }
 
@@ -158,11 +166,13 @@ impl Lease {
             .sender
     }
 
-    /// Bytes the connection has received so far.
-    pub(super) fn received(&self) -> u64 {
-        self.connection
+    /// What the connection tells.
+    pub(super) fn progress(&self) -> &Progress {
+        &self
+            .connection
             .as_ref()
-            .map_or(0, |connection| connection.received.bytes())
+            .expect("a lease has a connection until it ends")
+            .progress
     }
 
     pub(super) fn upload_failed(&self) -> bool {

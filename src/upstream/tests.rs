@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -478,6 +478,95 @@ async fn an_answer_before_the_end_of_the_upload_passes_and_its_connection_is_clo
     assert_eq!(text(response).await, "hello");
     assert!(is_closed(&mut connection).await);
     drop(send);
+}
+
+/// The runtime has not heard of what lies in the socket when the next request is sent: only the system knows.
+#[tokio::test]
+async fn what_came_unasked_answers_nothing() {
+    let evil = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    for method in ["GET", "POST"] {
+        let app = App::start().await;
+        let connection = app.exchange().await.into_std().unwrap();
+        io::Write::write_all(&mut &connection, evil).unwrap();
+        let mut sent = pin!(app.upstream.send(request(method, "/", "body".into())));
+        let mut fresh = tokio::select! {
+            biased;
+            answer = &mut sent => panic!("{}", text(answer.unwrap()).await),
+            fresh = app.accept() => fresh,
+        };
+        let answering = async {
+            read_until(&mut fresh, "body").await;
+            fresh.write_all(OK).await.unwrap();
+        };
+        let (response, ()) = tokio::join!(sent, answering);
+        assert_eq!(text(response.unwrap()).await, "hello");
+    }
+}
+
+/// A write on a connection that the app has just closed would be lost, and may not be repeated.
+#[tokio::test]
+async fn a_connection_closed_a_moment_ago_is_not_used_for_a_write() {
+    let app = App::start().await;
+    drop(app.exchange().await.into_std().unwrap());
+    let mut sent = pin!(app.upstream.send(request("POST", "/", "body".into())));
+    let mut fresh = tokio::select! {
+        biased;
+        answer = &mut sent => panic!("{:?}", answer.map(drop)),
+        fresh = app.accept() => fresh,
+    };
+    let answering = async {
+        read_until(&mut fresh, "body").await;
+        fresh.write_all(OK).await.unwrap();
+    };
+    let (response, ()) = tokio::join!(sent, answering);
+    assert_eq!(text(response.unwrap()).await, "hello");
+}
+
+/// Apps behind some servers do send the content of an answer to HEAD, and it comes when it comes.
+#[tokio::test]
+async fn a_connection_whose_answer_may_go_on_is_closed() {
+    for (method, answer) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\n\r\n"),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
+    ] {
+        let app = App::start().await;
+        let sent = app.send(request(method, "/", Body::empty()));
+        let mut connection = app.accept().await;
+        head(&mut connection).await;
+        connection.write_all(answer.as_bytes()).await.unwrap();
+        assert_eq!(text(sent.await.unwrap().unwrap()).await, "");
+        assert!(is_closed(&mut connection).await, "{answer:?}");
+        assert_eq!((app.upstream.in_flight(), app.upstream.idle()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn heads_that_do_not_end_or_end_their_lines_oddly_are_a_protocol_error() {
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(10_000);
+    let long = "x".repeat(100_000);
+    for answer in [
+        format!("{interim}HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\nx: {long}\r\ncontent-length: 0\r\n\r\n"),
+        "HTTP/1.1 200 OK\ncontent-length: 0\n\n".to_owned(),
+        "\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned(),
+    ] {
+        let app = App::start().await;
+        let sent = app.send(get("/"));
+        let mut connection = app.accept().await;
+        head(&mut connection).await;
+        // It may be closed before it has taken all.
+        let _ = connection.write_all(answer.as_bytes()).await;
+        let error = sent.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Protocol, "{error}");
+    }
 }
 
 #[tokio::test]
