@@ -18,6 +18,8 @@ pub(super) enum Fault {
     TwoHosts,
     /// The target has not the form that goes with the method (RFC 9112 §3.2), or is no web address.
     Target,
+    /// The length of the body is no number (RFC 9110 §8.6). HTTP/2 has it from its frames and reads nothing as zero.
+    Length,
     /// The body comes in a transfer coding that nobody here undoes (RFC 9112 §6.1).
     Coding,
 }
@@ -35,6 +37,12 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Fault> {
     }
     if is_coded(request.headers()) {
         return Err(Fault::Coding);
+    }
+    let is_number =
+        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    let mut lengths = request.headers().get_all(header::CONTENT_LENGTH).iter();
+    if !lengths.all(is_number) {
+        return Err(Fault::Length);
     }
     Ok(())
 }
@@ -143,6 +151,10 @@ impl Fault {
                 StatusCode::BAD_REQUEST,
                 "The request's target has not the form that goes with its method.",
             ),
+            Self::Length => (
+                StatusCode::BAD_REQUEST,
+                "The length of the request's body is not a number.",
+            ),
             Self::Coding => (
                 StatusCode::NOT_IMPLEMENTED,
                 "Of the transfer codings, only chunked is known here.",
@@ -224,6 +236,24 @@ mod tests {
             ),
             (Version::HTTP_11, "/", &[("host", "a/b")], host),
             (Version::HTTP_11, "/", &[("host", "a, b")], host),
+            (
+                Version::HTTP_2,
+                "http://a/",
+                &[("content-length", "")],
+                Err(Fault::Length),
+            ),
+            (
+                Version::HTTP_2,
+                "http://a/",
+                &[("content-length", "0"), ("content-length", "+0")],
+                Err(Fault::Length),
+            ),
+            (
+                Version::HTTP_2,
+                "http://a/",
+                &[("content-length", "0")],
+                Ok(()),
+            ),
             (
                 Version::HTTP_11,
                 "/",
