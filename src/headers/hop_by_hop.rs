@@ -152,6 +152,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stripped_first_leaves_what_is_yet_to_be_read() {
+        let mut headers = lines_of(
+            "connection",
+            &["upgrade, te, keep-alive, x-a, accept-language"],
+        );
+        for name in [
+            "upgrade",
+            "te",
+            "keep-alive",
+            "x-a",
+            "accept-language",
+            "x-b",
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
+        }
+        strip_named(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["connection", "keep-alive", "te", "upgrade", "x-b"]);
+    }
+
+    #[test]
     fn an_upgrade_needs_both_fields() {
         for (connection, protocol, expected) in [
             (Some("Upgrade"), Some("websocket"), Some("websocket")),
