@@ -543,8 +543,9 @@ async fn a_connection_whose_answer_may_go_on_is_closed() {
         head(&mut connection).await;
         connection.write_all(answer.as_bytes()).await.unwrap();
         assert_eq!(text(sent.await.unwrap().unwrap()).await, "");
+        let left = (app.upstream.in_flight(), app.upstream.idle());
+        assert_eq!(left, (0, 0), "{answer:?}");
         assert!(is_closed(&mut connection).await, "{answer:?}");
-        assert_eq!((app.upstream.in_flight(), app.upstream.idle()), (0, 0));
     }
 }
 

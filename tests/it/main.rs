@@ -42,6 +42,9 @@ mod session_tokens; // a client reads its own writes through any replica
 mod shared_lookups; // who somebody is: asked by one replica, known to all
 mod shutdown; // signals, draining, and what may be lost (nothing)
 mod smoke; // the vocabulary itself, and the shortest path
+mod smuggling; // bodies and connections made to be read in two ways: refused, or one request to the app
+mod smuggling_h2; // the same in HTTP/2, frame by frame
+mod smuggling_heads; // the same of request lines and fields
 mod stale; // what is served when it is no longer fresh
 mod standards; // what RFC 9111 and its neighbours say beyond the public suite
 mod storing; // what is stored and what is not

@@ -12,6 +12,7 @@ pub mod log;
 pub mod oracle;
 pub mod origin;
 pub mod process;
+pub mod recorder;
 pub mod redis;
 pub mod replicas;
 pub mod resp;
