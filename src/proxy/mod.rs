@@ -22,7 +22,6 @@ use crate::cache::sweeper::Sweeper;
 use crate::coherence::{self, Coherence, Writes};
 use crate::fill::Fills;
 use crate::headers::coding::Coding;
-use crate::headers::hop_by_hop;
 use crate::identity::{Credential, IdentityKey};
 use crate::key::{self, KeyHasher, QueryRules};
 use crate::metrics::{Metrics, OTHER, RouteMetrics};

@@ -30,11 +30,6 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Fault> {
     if !has_form(request.method(), request.uri()) {
         return Err(Fault::Target);
     }
-    let authority = request.uri().authority();
-    let is_host = |authority: &Authority| authority.as_str().bytes().all(may_be_in_host);
-    if !authority.is_none_or(is_host) {
-        return Err(Fault::Host);
-    }
     if is_coded(request.headers()) {
         return Err(Fault::Coding);
     }
