@@ -403,12 +403,14 @@ fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
     u8::try_from(value).ok()
 }
 
-/// Decodes escapes of unreserved characters and writes the others with capitals (RFC 3986 §6.2.2).
+/// Decodes escapes of unreserved characters and writes the others with capitals (RFC 3986 §6.2.2). A text with a `%` that
+/// begins no escape stays as it is: what is decoded behind it could make it one (`%2%36` is not `%26`).
 fn unescape(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
+    let bytes = text.as_bytes();
+    let mut signs = text.match_indices('%').peekable();
+    if signs.peek().is_none() || signs.any(|(at, _)| escaped(bytes, at).is_none()) {
         return Cow::Borrowed(text);
     }
-    let bytes = text.as_bytes();
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('%') {
@@ -505,6 +507,7 @@ mod tests {
             (Some(""), None, true),
             (Some("a=1&a=2"), Some("a=2&a=1"), false),
             (Some("a=%41"), Some("a=A"), true),
+            (Some("a=%2%36"), Some("a=%26"), false),
             (Some("a=1"), Some("a=2"), false),
             (Some("a"), Some("a="), false),
             (Some("ab=c"), Some("a=bc"), false),
