@@ -19,6 +19,14 @@ pub fn date(headers: &HeaderMap, name: impl AsHeaderName) -> Option<SystemTime> 
     headers.get_all(name).iter().find_map(parse)
 }
 
+/// The date of a field that holds one and nothing else. A condition that seems to be a list of dates is ignored (RFC 9110
+/// §13.1.3, §13.1.4).
+pub fn sole_date(headers: &HeaderMap, name: impl AsHeaderName) -> Option<SystemTime> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next()?;
+    lines.next().is_none().then(|| parse(line)).flatten()
+}
+
 /// What Expires says (RFC 9111 §5.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Expires {
@@ -124,6 +132,23 @@ mod tests {
         ] {
             assert_eq!(
                 date(&lines_of("date", lines), "date"),
+                expected.then(moment),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_condition_with_several_dates_is_none() {
+        for (lines, expected) in [
+            (&[][..], false),
+            (&["x"], false),
+            (&[MOMENT], true),
+            (&["x", MOMENT], false),
+            (&[MOMENT, MOMENT], false),
+        ] {
+            assert_eq!(
+                sole_date(&lines_of("if-modified-since", lines), "if-modified-since"),
                 expected.then(moment),
                 "{lines:?}"
             );

@@ -38,9 +38,10 @@ pub fn evaluate(
         if !matches {
             return Precondition::Failed;
         }
-    } else if let (Some(limit), Some(modified)) =
-        (date::date(request, header::IF_UNMODIFIED_SINCE), modified)
-        && modified > limit
+    } else if let (Some(limit), Some(modified)) = (
+        date::sole_date(request, header::IF_UNMODIFIED_SINCE),
+        modified,
+    ) && modified > limit
     {
         return Precondition::Failed;
     }
@@ -57,7 +58,7 @@ pub fn evaluate(
         };
     }
     let is_read = *method == Method::GET || *method == Method::HEAD;
-    match date::date(request, header::IF_MODIFIED_SINCE) {
+    match date::sole_date(request, header::IF_MODIFIED_SINCE) {
         Some(since) if is_read && !is_modified(entry, since) => Precondition::NotModified,
         Some(_) | None => Precondition::Holds,
     }
