@@ -151,7 +151,11 @@ pub fn decode(coding: Coding, body: &[u8], limit: usize) -> io::Result<Vec<u8>> 
         Coding::Identity => Box::new(body),
         Coding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(body)),
         Coding::Br => Box::new(brotli::Decompressor::new(body, 4096)),
-        Coding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(body)?),
+        Coding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
     };
     let mut decoded = Vec::new();
     reader.take(limit as u64 + 1).read_to_end(&mut decoded)?;
@@ -160,6 +164,9 @@ pub fn decode(coding: Coding, body: &[u8], limit: usize) -> io::Result<Vec<u8>> 
     }
     Ok(decoded)
 }
+
+/// RFC 9659 §3: no content of the web needs a window of more than 8 MiB, and a few bytes can ask for far more.
+const ZSTD_WINDOW_LOG: u32 = 23;
 
 #[derive(Clone, Copy)]
 enum Quality {
@@ -387,6 +394,23 @@ mod tests {
             let bomb = encode(coding, &vec![0; 10 << 20]).expect("encodes");
             let refused = decode(coding, &bomb, 1 << 20).expect_err("too large");
             assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge, "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_beyond_what_content_may_ask_for_is_refused() {
+        // A frame of one raw block, `hello`; the byte before the block says how large the window is.
+        let frame = |window| {
+            [
+                b"\x28\xb5\x2f\xfd\0".as_slice(),
+                &[window],
+                b"\x29\0\0hello",
+            ]
+            .concat()
+        };
+        for (name, window, allowed) in [("8 MiB", 0x68, true), ("16 MiB", 0x70, false)] {
+            let read = decode(Coding::Zstd, &frame(window), 100);
+            assert_eq!(read.ok(), allowed.then(|| b"hello".to_vec()), "{name}");
         }
     }
 
