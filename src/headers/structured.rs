@@ -3,10 +3,11 @@
 //! The lines of a field are one value (§4.2), so a line that cannot be read makes all of them unreadable: each function
 //! here gives a whole value or none.
 
+use http::HeaderValue;
 use http::header::{AsHeaderName, HeaderMap};
 use sfv::{BareItem, Dictionary, FieldType, Item, List, ListEntry, Parser};
 
-/// The dictionary of a field; `None` without the field, and when it is malformed.
+/// The dictionary of a field, empty without the field; `None` when it is malformed.
 pub(super) fn dictionary(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Dictionary> {
     read(headers, name)
 }
@@ -34,16 +35,18 @@ pub(super) fn string(item: Item) -> Option<String> {
     }
 }
 
+/// RFC 9651 §4.2: the lines are one text; those with nothing in them add nothing.
 fn read<T: FieldType>(headers: &HeaderMap, name: impl AsHeaderName) -> Option<T> {
-    let mut lines = headers.get_all(name).iter();
-    let first = lines.next()?.as_bytes();
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut lines = lines.filter(|line| !line.trim_ascii().is_empty());
+    let first = lines.next().unwrap_or_default();
     let Some(second) = lines.next() else {
         return Parser::new(first).parse().ok();
     };
-    let mut whole = [first, second.as_bytes()].join(&b", "[..]);
+    let mut whole = [first, second].join(&b", "[..]);
     for line in lines {
         whole.extend_from_slice(b", ");
-        whole.extend_from_slice(line.as_bytes());
+        whole.extend_from_slice(line);
     }
     Parser::new(&whole).parse().ok()
 }

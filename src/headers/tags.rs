@@ -91,7 +91,12 @@ mod tests {
         ] {
             let headers = lines_of("cache-group-invalidation", &[line]);
             assert_eq!(invalidated_groups(&headers), expected, "{line}");
+            let headers = lines_of("cache-group-invalidation", &["", line, ""]);
+            assert_eq!(invalidated_groups(&headers), expected, "{line} of three");
         }
+        // RFC 9651 §4.2: the lines are joined before they are read.
+        let headers = lines_of("cache-group-invalidation", &[r#""a"#, r#"b", "c""#]);
+        assert_eq!(invalidated_groups(&headers), ["a, b", "c"]);
     }
 
     #[test]
@@ -112,6 +117,15 @@ mod tests {
             r#""a";X"#,
             r#""a";x="#,
             r#""a";x=:a"#,
+            r#""a";x=:a=b:"#,
+            r#""a";x=?2"#,
+            r#""a";x=@1.5"#,
+            r#""a";x=1."#,
+            r#""a";x=-"#,
+            r#""a";x=1234567890123456"#,
+            r#""a";x=/"#,
+            r#""a";x=%"%C3%A9""#,
+            r#""a";x=%"%c3""#,
         ] {
             let headers = lines_of("cache-group-invalidation", &[r#""good""#, line]);
             assert_eq!(invalidated_groups(&headers), Vec::<String>::new(), "{line}");
