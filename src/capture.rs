@@ -176,7 +176,8 @@ fn fold(value: &str) -> Cow<'_, str> {
         return Cow::Owned(value.replace('-', "").to_ascii_lowercase());
     }
     if value.chars().any(char::is_uppercase) {
-        return Cow::Owned(value.to_lowercase());
+        // Letter by letter, as in the names of tags: a sigma at the end of a word is then a sigma like another.
+        return Cow::Owned(value.chars().flat_map(char::to_lowercase).collect());
     }
     Cow::Borrowed(value)
 }
@@ -195,6 +196,7 @@ mod tests {
             ("42.json", Some("42")),
             ("Rock-Am-Ring", Some("rock-am-ring")),
             ("café", Some("café")),
+            ("ΑΣ", Some("ασ")),
             ("2026-11-23", Some("2026-11-23")),
             (
                 "6F9619FF-8B86-D011-B42D-00CF4FC964FF",
