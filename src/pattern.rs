@@ -262,8 +262,10 @@ pub fn decode(segment: &str) -> Cow<'_, str> {
         let value = (bytes[at] == b'%')
             .then(|| bytes.get(at + 1..at + 3))
             .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            .and_then(|digits| {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
+            });
         decoded.push(value.unwrap_or(bytes[at]));
         at += if value.is_some() { 3 } else { 1 };
     }
@@ -316,6 +318,20 @@ mod tests {
                     .collect::<Vec<_>>()
             });
             assert_eq!(found, expected, "{text} on {path}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_an_escape_is_decoded() {
+        for (segment, expected) in [
+            ("caf%C3%a9", "café"),
+            ("%41%2B", "A+"),
+            ("%+5", "%+5"),
+            ("%4", "%4"),
+            ("%zz%41", "%zzA"),
+            ("%ff", "%ff"),
+        ] {
+            assert_eq!(decode(segment), expected, "{segment}");
         }
     }
 
