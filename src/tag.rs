@@ -20,6 +20,10 @@ use crate::pattern::{self, PatternError};
 /// How many classes of one name count, beside that of everything named.
 const MAX_CLASSES: usize = 8;
 
+/// How many names one template may give before its class stands for them: two lists in a body would give as many as their
+/// product.
+const MAX_NAMES: usize = 256;
+
 /// One tag, hashed.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tag(u64);
@@ -185,6 +189,9 @@ impl Template {
                     let Some(found) = values.find(source) else {
                         return Names::Class(self.class().unwrap_or_default());
                     };
+                    if names.len() * found.len() > MAX_NAMES {
+                        return Names::Class(self.class().unwrap_or_default());
+                    }
                     names = names
                         .iter()
                         .flat_map(|name| found.iter().map(move |value| format!("{name}{value}")))
@@ -196,7 +203,8 @@ impl Template {
     }
 
     /// Matches a finished name against the template: what its captures stand for, or `None`. A class name
-    /// (`theater:*`) matches with nothing captured. Used by `[relations]`.
+    /// (`theater:*`) matches with nothing captured, and so does a name that can be read in two ways (`a-b-c` as
+    /// `{x}-{y}`): what is then dropped by a capture's value is dropped as a class. Used by `[relations]`.
     #[must_use]
     pub fn matches<'n>(&'n self, name: &'n str) -> Option<Vec<(&'n str, &'n str)>> {
         if let Some(class) = name.strip_suffix('*') {
@@ -209,30 +217,65 @@ impl Template {
             let meets = head.starts_with(class) || captures && class.starts_with(head);
             return meets.then(Vec::new);
         }
-        let mut captured = Vec::new();
-        let mut rest = name;
-        let mut parts = self.parts.iter().peekable();
-        while let Some(part) = parts.next() {
+        let texts = self.texts();
+        let [first, between @ .., last] = &*texts else {
+            return (texts == [name]).then(Vec::new);
+        };
+        let values = name.strip_prefix(first)?.strip_suffix(last)?;
+        let earliest = earliest(values, between)?;
+        if latest(values, between).as_ref() != Some(&earliest) {
+            return Some(Vec::new());
+        }
+        let captured = self.sources().zip(earliest);
+        let named = captured.filter_map(|(source, value)| match source {
+            Source::Path(capture) => Some((capture.as_str(), value)),
+            Source::User | Source::Body(_) | Source::Response(_) => None,
+        });
+        Some(named.collect())
+    }
+
+    /// The texts around its captures: before the first, between each two, behind the last.
+    fn texts(&self) -> Vec<&str> {
+        let mut texts = vec![""];
+        for part in &self.parts {
             match part {
-                Part::Text(text) => rest = rest.strip_prefix(text.as_str())?,
-                Part::Capture(source) => {
-                    let end = match parts.peek() {
-                        Some(Part::Text(text)) => rest.find(text.as_str())?,
-                        Some(Part::Capture(_)) | None => rest.len(),
-                    };
-                    let (value, after) = rest.split_at(end);
-                    if value.is_empty() {
-                        return None;
-                    }
-                    if let Source::Path(capture) = source {
-                        captured.push((capture.as_str(), value));
-                    }
-                    rest = after;
-                }
+                // There are no two texts in a row.
+                Part::Text(text) => texts.last_mut().into_iter().for_each(|last| *last = text),
+                Part::Capture(_) => texts.push(""),
             }
         }
-        rest.is_empty().then_some(captured)
+        texts
     }
+}
+
+/// The values with these texts between them, each as short as it can be; none is empty. If there are such values at all,
+/// these are some.
+fn earliest<'n>(name: &'n str, between: &[&str]) -> Option<Vec<&'n str>> {
+    let mut values = Vec::with_capacity(between.len() + 1);
+    let mut rest = name;
+    for text in between {
+        let least = rest.chars().next()?.len_utf8();
+        let end = least + rest[least..].find(text)?;
+        values.push(&rest[..end]);
+        rest = &rest[end + text.len()..];
+    }
+    values.push(rest);
+    (!rest.is_empty()).then_some(values)
+}
+
+/// The same, each as long as it can be.
+fn latest<'n>(name: &'n str, between: &[&str]) -> Option<Vec<&'n str>> {
+    let mut values = Vec::with_capacity(between.len() + 1);
+    let mut rest = name;
+    for text in between.iter().rev() {
+        let least = rest.chars().next_back()?.len_utf8();
+        let end = rest[..rest.len() - least].rfind(text)?;
+        values.push(&rest[end + text.len()..]);
+        rest = &rest[..end];
+    }
+    values.push(rest);
+    values.reverse();
+    (!rest.is_empty()).then_some(values)
 }
 
 impl fmt::Display for Template {
@@ -352,6 +395,43 @@ mod tests {
         assert_eq!(theater.matches("theaters"), None);
         assert_eq!(theater.matches("theater:"), None);
         assert_eq!(template("events").matches("events"), Some(vec![]));
+    }
+
+    #[test]
+    fn a_name_that_can_be_read_in_two_ways_captures_nothing() {
+        for (left, name, expected) in [
+            (
+                "seat:{event}-{n}",
+                "seat:rock-5",
+                Some(vec![("event", "rock"), ("n", "5")]),
+            ),
+            ("seat:{event}-{n}", "seat:rock-am-ring-5", Some(vec![])),
+            ("seat:{event}-{n}", "seat:rock-", None),
+            ("seat:{event}-{n}", "seat:-5", None),
+            ("{slug}-list", "a-list-list", Some(vec![("slug", "a-list")])),
+            ("{slug}-list", "-list-list", Some(vec![("slug", "-list")])),
+            ("{slug}-list", "-list", None),
+            ("{a}{b}", "xy", Some(vec![("a", "x"), ("b", "y")])),
+            ("{a}{b}", "xyz", Some(vec![])),
+            ("x:{user}:{id}", "x:1:2", Some(vec![("id", "2")])),
+            ("events", "events2", None),
+        ] {
+            assert_eq!(template(left).matches(name), expected, "{left} {name}");
+        }
+    }
+
+    #[test]
+    fn more_names_than_can_be_dropped_one_by_one_are_their_class() {
+        let ids: Vec<u32> = (0..20).collect();
+        let body = json!({"a": ids, "b": ids});
+        let values = Values {
+            body: Some(&body),
+            ..Values::default()
+        };
+        let names = template("x:{body.a.*}:{body.b.*}").expand(&values);
+        assert_eq!(names, Names::Class("x:*".into()));
+        let names = template("x:{body.a.*}:{body.a.0}").expand(&values);
+        assert!(matches!(names, Names::Exact(names) if names.len() == 20));
     }
 
     #[test]
