@@ -128,14 +128,9 @@ pub(super) fn parse_tags(payload: &str) -> Option<Tags> {
     if payload == "-" {
         return Some(Tags::new());
     }
-    let digits = payload.as_bytes().chunks(16);
+    let digits = hex_digits(payload, 16)?;
     digits
-        .map(|digits| {
-            let text = std::str::from_utf8(digits)
-                .ok()
-                .filter(|text| text.len() == 16)?;
-            u64::from_str_radix(text, 16).ok().map(Tag::from_u64)
-        })
+        .map(|digits| u64::from_str_radix(digits, 16).ok().map(Tag::from_u64))
         .collect()
 }
 
@@ -143,12 +138,22 @@ fn parse_text(payload: &str) -> Option<Box<str>> {
     if payload == "-" {
         return Some("".into());
     }
-    let bytes: Option<Vec<u8>> = payload
-        .as_bytes()
-        .chunks(2)
-        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
+    let bytes: Option<Vec<u8>> = hex_digits(payload, 2)?
+        .map(|digits| u8::from_str_radix(digits, 16).ok())
         .collect();
     String::from_utf8(bytes?).ok().map(String::into_boxed_str)
+}
+
+/// So many hex digits at a time; `None` for anything else, no digits included: what is damaged is not read as less than it
+/// was.
+fn hex_digits(payload: &str, width: usize) -> Option<impl Iterator<Item = &str>> {
+    let hex = payload.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let whole = !payload.is_empty() && payload.len().is_multiple_of(width);
+    (hex && whole).then(|| {
+        (0..payload.len())
+            .step_by(width)
+            .map(move |at| &payload[at..at + width])
+    })
 }
 
 #[cfg(test)]
@@ -181,8 +186,18 @@ mod tests {
 
     #[test]
     fn an_unknown_change_drops_everything() {
-        let read = Record::parse("7 Z - zz").map(|record| record.change);
-        assert_eq!(read, Some(Change::Point(Tags::from_iter([Tag::all()]))));
+        for line in [
+            "7 Z - zz",
+            "7 C - ",
+            "7 C - +000000000000001",
+            "7 P - 00000000000000010",
+            "7 B - 2f6",
+            "7 B - +f",
+        ] {
+            let read = Record::parse(line).map(|record| record.change);
+            let everything = Change::Point(Tags::from_iter([Tag::all()]));
+            assert_eq!(read, Some(everything), "{line}");
+        }
         for broken in ["", "7", "x I - -", "7 I zz -", "7 I"] {
             assert_eq!(Record::parse(broken), None, "{broken:?}");
         }
