@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::entry::Entry;
-use crate::headers::coding::{self, Coding};
+use crate::headers::coding::{self, AcceptEncoding, Coding};
 use crate::headers::range::{self, IfRange};
 use crate::headers::targeted;
 use crate::headers::validator::ETag;
@@ -134,15 +134,18 @@ fn choose<'a>(request: &HeaderMap, entry: &'a Entry, style: &Style<'_>) -> Optio
         Wanted::Nothing => None,
         Wanted::Canonical { varies } => Some(canonical(varies)),
         // A range counts bytes of the representation; clients mean those they would have got without it.
-        Wanted::Coded(coding) => Some(match entry.known_encoding(coding).flatten() {
-            None => canonical(true),
-            Some(encoded) => Chosen {
+        Wanted::Coded(coding) => match entry.known_encoding(coding).flatten() {
+            Some(encoded) => Some(Chosen {
                 coding,
                 body: &encoded.body,
                 etag: encoded.etag.as_ref(),
                 varies: true,
-            },
-        }),
+            }),
+            // It gains nothing, so there is only the canonical body, which a client may have refused.
+            None => AcceptEncoding::parse(request)
+                .accepts(Coding::Identity)
+                .then(|| canonical(true)),
+        },
     }
 }
 
