@@ -28,12 +28,14 @@ mod log_servers; // the scripts on servers that are full, read-only, clustered, 
 mod memory; // what tier 1 may take
 mod passing; // both protocols, every transport, bodies as they stream
 mod poisoning; // what one client sends never changes what the others get
+mod properties; // what holds for any body and any Accept-Encoding
 mod purge; // what operators drop: the admin API, PURGE and BAN
 mod races; // fills and writes at the same time
 mod ranges; // parts of an entry
 mod redis; // the handle on Redis: its commands, wherever it is reached
 mod redis_down; // what each kind of failure does to that handle, and how it comes back
 mod regressions; // what went wrong once
+mod regressions_fuzz; // what fuzzing found
 mod regressions_replicas; // what went wrong once among replicas
 mod replicas; // several replicas: read here what was written there
 mod replicas_down; // the same without their Redis, or with a broken one
