@@ -339,7 +339,8 @@ async fn fields_of_one_hop_or_of_two_lines_are_refused() {
     let request = field
         .takes("te", headers(1, END_STREAM, &get(&[("te", "trailers")])))
         .await;
-    assert_eq!(request.all("te"), ["trailers"]);
+    // It is taken; but what is fetched for everybody has no trailers.
+    assert!(request.all("te").is_empty());
 }
 
 /// RFC 9113 §8.1.1: `content-length` is what the frames say, or the request is none.
