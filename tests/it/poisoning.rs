@@ -732,3 +732,30 @@ async fn what_is_too_large_for_the_app_is_one_clients_trouble() {
         }
     }
 }
+
+/// Some frameworks take `_method` for the method: what a rule says of that method is then dropped, and what the app was
+/// asked for is asked again.
+#[tokio::test]
+async fn a_method_in_the_target_is_a_write() {
+    for (method, target) in [
+        ("GET", "/a/5/?_method=DELETE"),
+        ("GET", "/a/5/?x=1&%5Fmeth%6Fd=DELETE"),
+        ("GET", "/a/5/?x=1;_method=DELETE"),
+        ("POST", "/a/5/?_method=DELETE"),
+    ] {
+        let origin = Origin::start().await;
+        origin
+            .on("/b/", |_| reply("seats"))
+            .on("/a/5/", |_| reply("done"));
+        let sidecar = Sidecar::before(&origin)
+            .route("/b/", "ttl = \"1m\"\ntags = [\"b\"]")
+            .write("DELETE /a/{id}/", &["b"])
+            .start()
+            .await;
+        sidecar.get("/b/").await.is(200, "seats", "MISS");
+        sidecar.get("/b/").await.is(200, "seats", "HIT");
+        let done = sidecar.call(method, target).send().await;
+        done.is(200, "done", "BYPASS");
+        sidecar.get("/b/").await.is(200, "seats", "MISS");
+    }
+}

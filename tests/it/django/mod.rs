@@ -2,6 +2,7 @@
 
 mod errors;
 mod freshness;
+mod hostile;
 mod reading;
 mod restarting;
 mod sessions;
