@@ -334,13 +334,13 @@ proptest! {
 
     /// Nor do bytes that look like the end of one part and the beginning of the next.
     #[test]
-    fn no_bytes_pass_for_the_end_of_a_part(pieces in vec(any::<bool>(), 3..9), length in 0..2_u8) {
+    fn no_bytes_pass_for_the_end_of_a_part(runs in vec(0..3_usize, 4..7), length in 0..2_u8) {
         let delimiter = format!("\0\0\0{}", char::from(length));
-        let text: String = pieces.iter().map(|cut| if *cut { delimiter.as_str() } else { "a" }).collect();
+        let runs: Vec<String> = runs.into_iter().map(|run| "a".repeat(run)).collect();
+        let text = runs.join(&delimiter);
         let first: Vec<&str> = text.splitn(3, &delimiter).collect();
         let mut last: Vec<&str> = text.rsplitn(3, &delimiter).collect();
         last.reverse();
-        prop_assume!(first.len() == 3 && first != last);
         let make = |parts: &[&str]| {
             let parts = Parts { host: parts[0], secure: false, path: parts[1], query: Some(parts[2]), identity: None };
             KeyHasher::new([7; 16]).key(&parts, &rules())
