@@ -376,20 +376,18 @@ fn check_escapes(bytes: &[u8]) -> Result<(), Odd> {
             None => return Err(Odd::Escape),
             Some(b'/' | b'\\') => return Err(Odd::Slash),
             Some(b';') => return Err(Odd::Semicolon),
-            Some(b'%') if is_hex(bytes, at + 3) && is_hex(bytes, at + 4) => {
-                return Err(Odd::DoubleEscape);
-            }
             Some(byte) if byte.is_ascii_control() => return Err(Odd::Control),
             Some(_) => {}
         }
     }
     let decoded: Vec<u8> = bytes_of(bytes, b'+').collect();
-    str::from_utf8(&decoded).map_err(|_| Odd::NotUtf8)?;
-    Ok(())
-}
-
-fn is_hex(bytes: &[u8], at: usize) -> bool {
-    bytes.get(at).is_some_and(u8::is_ascii_hexdigit)
+    if (0..decoded.len()).any(|at| decoded[at] == b'%' && escaped(&decoded, at).is_some()) {
+        return Err(Odd::DoubleEscape);
+    }
+    match str::from_utf8(&decoded) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Odd::NotUtf8),
+    }
 }
 
 /// The byte that an escape at `at` stands for.
@@ -489,6 +487,14 @@ mod tests {
             ("/a%zz", Err(Odd::Escape)),
             ("/a%", Err(Odd::Escape)),
             ("/a//b", Err(Odd::EmptySegment)),
+            ("/100%25", Ok("/100%25")),
+            ("/100%25/of", Ok("/100%25/of")),
+            ("/a%252Fb", Err(Odd::DoubleEscape)),
+            ("/a%25%32Fb", Err(Odd::DoubleEscape)),
+            ("/a%25%32%46b", Err(Odd::DoubleEscape)),
+            ("/%C0%AF", Err(Odd::NotUtf8)),
+            ("/%E9", Err(Odd::NotUtf8)),
+            ("/%E2%82", Err(Odd::NotUtf8)),
         ] {
             assert_eq!(
                 normalise_path(path).as_deref(),

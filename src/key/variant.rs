@@ -372,6 +372,37 @@ mod tests {
         assert!(nobody.fields().all(|(_, value)| value.is_empty()));
     }
 
+    /// The identity knows cookies that are text: what it cannot read still selects.
+    #[test]
+    fn a_credential_that_is_no_text_is_a_cookie_like_others() {
+        let session = [Credential::Cookie("s".into())];
+        let rules = VariantRules {
+            ignore: &[],
+            always: &[],
+            cookies: &Cookies::All,
+            credentials: &session,
+            covered: false,
+            cookies_covered: false,
+        };
+        let cookie = |value: &'static [u8]| {
+            let value = http::HeaderValue::from_bytes(value).expect("a value");
+            HeaderMap::from_iter([(header::COOKIE, value)])
+        };
+        let variant = Variant::of(&[header::COOKIE], &HeaderMap::new(), &rules);
+        assert!(variant.matches(&cookie(b"s=alice"), &rules));
+        assert!(!variant.matches(&cookie(b"s=\xff"), &rules));
+    }
+
+    #[test]
+    fn vary_by_the_way_is_as_good_as_a_star() {
+        for name in ["X-Forwarded-For", "Accept, Via", "Forwarded", "X-Real-IP"] {
+            assert_eq!(vary(&request(&[("vary", name)])), None, "{name}");
+        }
+        let keyed = "X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Prefix";
+        let prefix = HeaderName::from_static("x-forwarded-prefix");
+        assert_eq!(vary(&request(&[("vary", keyed)])), Some(vec![prefix]));
+    }
+
     #[test]
     fn vary_star_and_nonsense_are_no_list() {
         assert_eq!(vary(&request(&[("vary", "Accept, *")])), None);

@@ -8,7 +8,8 @@ use crate::support::origin::Scripted;
 use crate::support::{Origin, Sidecar, reply};
 
 /// Ways to write the address of the caller's own page below a folder of public files.
-const FROM_BELOW: [&str; 32] = [
+const FROM_BELOW: [&str; 33] = [
+    "/static/..%25%32fapi/me/",
     "/static/../api/me/",
     "/static/..%2fapi/me/",
     "/static/..%2Fapi%2Fme%2F",
