@@ -25,6 +25,7 @@ mod limits; // what is too large or too many, and an app that cannot be reached
 mod log_lives; // random lives of the shared log: its scripts in a real Redis, compared with their oracle
 mod log_scripts; // what each script of the shared log promises
 mod log_servers; // the scripts on servers that are full, read-only, clustered, and under limited users
+mod lying_app; // answers that lie about their end, their request and their content
 mod memory; // what tier 1 may take
 mod passing; // both protocols, every transport, bodies as they stream
 mod poisoning; // what one client sends never changes what the others get
