@@ -267,6 +267,9 @@ fn admit(guard: &Guard, order: &Order, answer: &Answer) -> Result<(), Unstorable
     }
 }
 
+/// More codings than this on one body are made to be expensive to undo: each may make the body as large as an entry may be.
+const MOST_CODINGS: usize = 2;
+
 /// The codings to undo. A fill asks for none; an app that uses one all the same must say how long the body is, since it
 /// is read whole before anybody sees it. One that nobody knows stays, as the app sends it whoever asks; if it says that
 /// it chooses, then other clients would have got something else.
@@ -278,7 +281,7 @@ fn codings(answer: &Answer) -> Result<Vec<Coding>, Unstorable> {
         Err(_) => return Err(Unstorable::Encoding),
     };
     let length = http_body::Body::size_hint(&answer.body).exact();
-    if codings.is_empty() || length.is_some() {
+    if codings.is_empty() || (length.is_some() && codings.len() <= MOST_CODINGS) {
         Ok(codings)
     } else {
         Err(Unstorable::Encoding)
