@@ -181,103 +181,110 @@ impl Fault {
 mod tests {
     use super::*;
 
+    type Row = (
+        Version,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        Result<(), Fault>,
+    );
+
+    const HOSTS: Result<(), Fault> = Err(Fault::Hosts);
+    const HOST: Result<(), Fault> = Err(Fault::Host);
+    const CODING: Result<(), Fault> = Err(Fault::Coding);
+
+    const ROWS: &[Row] = &[
+        (Version::HTTP_11, "/", &[("host", "a.example:8080")], Ok(())),
+        (Version::HTTP_11, "/", &[("host", "[::1]:80")], Ok(())),
+        (Version::HTTP_11, "/", &[("host", "")], Ok(())),
+        (Version::HTTP_11, "/", &[], HOSTS),
+        (Version::HTTP_10, "/", &[], Ok(())),
+        (Version::HTTP_2, "http://a/", &[], Ok(())),
+        (Version::HTTP_2, "/", &[("host", "a")], Ok(())),
+        (Version::HTTP_2, "/", &[], HOSTS),
+        (Version::HTTP_2, "http://a/", &[("host", "A")], Ok(())),
+        (
+            Version::HTTP_2,
+            "http://a/",
+            &[("host", "b")],
+            Err(Fault::TwoHosts),
+        ),
+        (Version::HTTP_11, "http://a/", &[("host", "b")], Ok(())),
+        (Version::HTTP_11, "https://a/", &[("host", "a")], Ok(())),
+        (
+            Version::HTTP_11,
+            "ftp://a/",
+            &[("host", "a")],
+            Err(Fault::Target),
+        ),
+        (
+            Version::HTTP_11,
+            "a:80",
+            &[("host", "a")],
+            Err(Fault::Target),
+        ),
+        (Version::HTTP_11, "*", &[("host", "a")], Err(Fault::Target)),
+        (Version::HTTP_2, "http://me@a/", &[], HOST),
+        (Version::HTTP_2, "http://a,b/", &[], HOST),
+        (Version::HTTP_2, "http://[::1]:80/", &[], Ok(())),
+        (
+            Version::HTTP_10,
+            "/",
+            &[("host", "a"), ("host", "a")],
+            HOSTS,
+        ),
+        (Version::HTTP_11, "/", &[("host", "a/b")], HOST),
+        (Version::HTTP_11, "/", &[("host", "a, b")], HOST),
+        (
+            Version::HTTP_2,
+            "http://a/",
+            &[("content-length", "")],
+            Err(Fault::Length),
+        ),
+        (
+            Version::HTTP_2,
+            "http://a/",
+            &[("content-length", "0"), ("content-length", "+0")],
+            Err(Fault::Length),
+        ),
+        (
+            Version::HTTP_2,
+            "http://a/",
+            &[("content-length", "0")],
+            Ok(()),
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &[("host", "a"), ("transfer-encoding", " Chunked")],
+            Ok(()),
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
+            CODING,
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &[
+                ("host", "a"),
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
+            CODING,
+        ),
+    ];
+
     #[test]
     fn only_what_can_be_read_in_one_way_passes() {
-        let (hosts, host, coding) = (Err(Fault::Hosts), Err(Fault::Host), Err(Fault::Coding));
-        for (version, uri, fields, expected) in [
-            (
-                Version::HTTP_11,
-                "/",
-                &[("host", "a.example:8080")][..],
-                Ok(()),
-            ),
-            (Version::HTTP_11, "/", &[("host", "[::1]:80")], Ok(())),
-            (Version::HTTP_11, "/", &[("host", "")], Ok(())),
-            (Version::HTTP_11, "/", &[], hosts),
-            (Version::HTTP_10, "/", &[], Ok(())),
-            (Version::HTTP_2, "http://a/", &[], Ok(())),
-            (Version::HTTP_2, "/", &[("host", "a")], Ok(())),
-            (Version::HTTP_2, "/", &[], hosts),
-            (Version::HTTP_2, "http://a/", &[("host", "A")], Ok(())),
-            (
-                Version::HTTP_2,
-                "http://a/",
-                &[("host", "b")],
-                Err(Fault::TwoHosts),
-            ),
-            (Version::HTTP_11, "http://a/", &[("host", "b")], Ok(())),
-            (Version::HTTP_11, "https://a/", &[("host", "a")], Ok(())),
-            (
-                Version::HTTP_11,
-                "ftp://a/",
-                &[("host", "a")],
-                Err(Fault::Target),
-            ),
-            (
-                Version::HTTP_11,
-                "a:80",
-                &[("host", "a")],
-                Err(Fault::Target),
-            ),
-            (Version::HTTP_11, "*", &[("host", "a")], Err(Fault::Target)),
-            (Version::HTTP_2, "http://me@a/", &[], host),
-            (Version::HTTP_2, "http://a,b/", &[], host),
-            (Version::HTTP_2, "http://[::1]:80/", &[], Ok(())),
-            (
-                Version::HTTP_10,
-                "/",
-                &[("host", "a"), ("host", "a")],
-                hosts,
-            ),
-            (Version::HTTP_11, "/", &[("host", "a/b")], host),
-            (Version::HTTP_11, "/", &[("host", "a, b")], host),
-            (
-                Version::HTTP_2,
-                "http://a/",
-                &[("content-length", "")],
-                Err(Fault::Length),
-            ),
-            (
-                Version::HTTP_2,
-                "http://a/",
-                &[("content-length", "0"), ("content-length", "+0")],
-                Err(Fault::Length),
-            ),
-            (
-                Version::HTTP_2,
-                "http://a/",
-                &[("content-length", "0")],
-                Ok(()),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                &[("host", "a"), ("transfer-encoding", " Chunked")],
-                Ok(()),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
-                coding,
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                &[
-                    ("host", "a"),
-                    ("transfer-encoding", "chunked"),
-                    ("transfer-encoding", "chunked"),
-                ],
-                coding,
-            ),
-        ] {
-            let mut request = Request::builder().version(version).uri(uri);
-            for (name, value) in fields {
+        for (version, uri, fields, expected) in ROWS {
+            let mut request = Request::builder().version(*version).uri(*uri);
+            for (name, value) in *fields {
                 request = request.header(*name, *value);
             }
             let request = request.body(()).unwrap();
-            assert_eq!(check(&request), expected, "{version:?} {uri} {fields:?}");
+            assert_eq!(check(&request), *expected, "{version:?} {uri} {fields:?}");
         }
     }
 

@@ -68,70 +68,71 @@ impl Field {
     }
 }
 
+const STATUS_LINES: &[&str] = &[
+    "HTTP/1.2 200 OK",
+    "HTTP/1.10 200 OK",
+    "HTTP/2 200 OK",
+    "HTTP/2.0 200 OK",
+    "HTTP/0.9 200 OK",
+    "http/1.1 200 OK",
+    "ICY 200 OK",
+    "HTTP/1.1  200 OK",
+    "HTTP/1.1\t200 OK",
+    " HTTP/1.1 200 OK",
+    "HTTP/1.1 099 OK",
+    "HTTP/1.1 000 OK",
+    "HTTP/1.1 20 OK",
+    "HTTP/1.1 2000 OK",
+    "HTTP/1.1 +20 OK",
+    "HTTP/1.1 2x0 OK",
+    "HTTP/1.1 600 OK",
+    "HTTP/1.1 999 OK",
+    "HTTP/1.1 200 O\0K",
+    "HTTP/1.1 200 O\rK",
+    "\r\nHTTP/1.1 200 OK",
+    "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket",
+    "",
+];
+const FIELDS: &[&str] = &[
+    "content-length: x",
+    "content-length:",
+    "content-length: -2",
+    "content-length: +2",
+    "content-length: 0x2",
+    "content-length: 2 2",
+    "content-length: 2, 3",
+    "content-length: 2,",
+    "content-length: 2\r\ncontent-length: 3",
+    "content-length: 18446744073709551618",
+    "transfer-encoding: gzip",
+    "transfer-encoding: identity",
+    "transfer-encoding: gzip, chunked",
+    "transfer-encoding: chunked, chunked",
+    "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+    "transfer-encoding: identity\r\ntransfer-encoding: chunked",
+    "transfer-encoding: xchunked",
+    "transfer-encoding:",
+    "content-length: 2\r\nx : y",
+    "content-length: 2\r\n: y",
+    "content-length: 2\r\nx",
+    "content-length: 2\r\nx y: z",
+    "content-length: 2\r\nx\0: y",
+    "content-length: 2\r\nx: \0",
+    "content-length: 2\r\nx: a\rb",
+    "content-length: 2\r\nx: a\nset-cookie: b",
+    "content-length: 2\r\nx: a\r\n b",
+    "x: a\r\n\tb\r\ncontent-length: 2",
+    " content-length: 2",
+];
+
 #[tokio::test]
 async fn a_head_that_can_be_read_in_two_ways_is_a_502() {
     let mut field = Field::new().await;
-    let status_lines = [
-        "HTTP/1.2 200 OK",
-        "HTTP/1.10 200 OK",
-        "HTTP/2 200 OK",
-        "HTTP/2.0 200 OK",
-        "HTTP/0.9 200 OK",
-        "http/1.1 200 OK",
-        "ICY 200 OK",
-        "HTTP/1.1  200 OK",
-        "HTTP/1.1\t200 OK",
-        " HTTP/1.1 200 OK",
-        "HTTP/1.1 099 OK",
-        "HTTP/1.1 000 OK",
-        "HTTP/1.1 20 OK",
-        "HTTP/1.1 2000 OK",
-        "HTTP/1.1 +20 OK",
-        "HTTP/1.1 2x0 OK",
-        "HTTP/1.1 600 OK",
-        "HTTP/1.1 999 OK",
-        "HTTP/1.1 200 O\0K",
-        "HTTP/1.1 200 O\rK",
-        "\r\nHTTP/1.1 200 OK",
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket",
-        "",
-    ];
-    let fields = [
-        "content-length: x",
-        "content-length:",
-        "content-length: -2",
-        "content-length: +2",
-        "content-length: 0x2",
-        "content-length: 2 2",
-        "content-length: 2, 3",
-        "content-length: 2,",
-        "content-length: 2\r\ncontent-length: 3",
-        "content-length: 18446744073709551618",
-        "transfer-encoding: gzip",
-        "transfer-encoding: identity",
-        "transfer-encoding: gzip, chunked",
-        "transfer-encoding: chunked, chunked",
-        "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
-        "transfer-encoding: identity\r\ntransfer-encoding: chunked",
-        "transfer-encoding: xchunked",
-        "transfer-encoding:",
-        "content-length: 2\r\nx : y",
-        "content-length: 2\r\n: y",
-        "content-length: 2\r\nx",
-        "content-length: 2\r\nx y: z",
-        "content-length: 2\r\nx\0: y",
-        "content-length: 2\r\nx: \0",
-        "content-length: 2\r\nx: a\rb",
-        "content-length: 2\r\nx: a\nset-cookie: b",
-        "content-length: 2\r\nx: a\r\n b",
-        "x: a\r\n\tb\r\ncontent-length: 2",
-        " content-length: 2",
-    ];
     let mut answers: Vec<String> = Vec::new();
-    for line in status_lines {
+    for line in STATUS_LINES {
         answers.push(format!("{line}\r\ncontent-length: 2\r\n\r\nok"));
     }
-    for lines in fields {
+    for lines in FIELDS {
         answers.push(format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\nok"));
     }
     answers.extend([
@@ -340,27 +341,27 @@ async fn bytes_behind_an_answer_answer_nobody() {
         ),
         ("POST", OK, 200, "ok"),
     ] {
-        for at_once in [true, false] {
-            for next in ["GET", "HEAD", "POST"] {
-                for (path, _) in field.paths() {
-                    let call = tokio::spawn(field.sidecar.call(method, &path).send());
-                    let mut server = field.app.accept().await;
-                    server.head().await;
-                    if at_once {
-                        server.write(format!("{answer}{EVIL}")).await;
-                    } else {
-                        server.write(answer).await;
-                    }
-                    let got = call.await.expect("a client");
-                    assert_eq!((got.status.as_u16(), got.body.as_str()), (status, body));
-                    if !at_once {
-                        // It may have been hung up on.
-                        let _ = server.0.write_all(EVIL.as_bytes()).await;
-                    }
-                    let other = (format!("/b{path}"), "BYPASS");
-                    field.is_honest(next, &other).await;
-                    assert_eq!(server.rest().await, "", "nothing more was asked there");
-                }
+        for (at_once, next) in [
+            (true, "GET"),
+            (true, "HEAD"),
+            (true, "POST"),
+            (false, "GET"),
+            (false, "HEAD"),
+            (false, "POST"),
+        ] {
+            for (path, _) in field.paths() {
+                let call = tokio::spawn(field.sidecar.call(method, &path).send());
+                let mut server = field.app.accept().await;
+                server.head().await;
+                let (with, after) = if at_once { (EVIL, "") } else { ("", EVIL) };
+                server.write(format!("{answer}{with}")).await;
+                let got = call.await.expect("a client");
+                assert_eq!((got.status.as_u16(), got.body.as_str()), (status, body));
+                // It may have been hung up on.
+                let _ = server.0.write_all(after.as_bytes()).await;
+                let other = (format!("/b{path}"), "BYPASS");
+                field.is_honest(next, &other).await;
+                assert_eq!(server.rest().await, "", "nothing more was asked there");
             }
         }
     }
