@@ -46,6 +46,21 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Why a value of the shared tier is of no use, in the order of their index (`cache::wire::Miss`).
 pub const REJECTIONS: [&str; 4] = ["version", "checksum", "foreign", "malformed"];
 
+/// How connections end, in the order of their index (`server::ending::Ending`).
+pub const ENDINGS: [&str; 11] = [
+    "ended",
+    "idle_timeout",
+    "header_timeout",
+    "body_timeout",
+    "slow_reader",
+    "head_too_large",
+    "malformed",
+    "h2_abuse",
+    "broken",
+    "tls",
+    "drain",
+];
+
 /// Every metric, and the registry they are exported from.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -56,6 +71,10 @@ pub struct Metrics {
     pub remote: Arc<RemoteMetrics>,
     /// Writes and drops.
     pub coherence: Arc<CoherenceMetrics>,
+    /// The connections of clients.
+    pub server: Arc<ServerMetrics>,
+    /// The connections to the admin port, which are not exported: a scrape would count itself.
+    pub admin_server: Arc<ServerMetrics>,
     /// Requests under way.
     pub in_flight: IntGauge,
     upstream_up: IntGauge,
@@ -156,6 +175,35 @@ pub struct CoherenceMetrics {
     pub bypass_tag: IntCounter,
 }
 
+/// What a listener counts.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    /// Connections that are open.
+    pub open: IntGauge,
+    /// Connections that were accepted.
+    pub accepted: IntCounter,
+    /// Of these, after a wait for one of `max_connections` places.
+    pub delayed: IntCounter,
+    /// Connections that ended, by [`ENDINGS`].
+    pub closed: [IntCounter; ENDINGS.len()],
+    /// Single HTTP/2 streams ended because their client took nothing of the answer.
+    pub stalled_streams: IntCounter,
+    /// Requests that two servers may read in two ways.
+    pub refused_malformed: IntCounter,
+    /// Bodies larger than `max_request_body`.
+    pub refused_body_too_large: IntCounter,
+    /// Bodies that did not come in time.
+    pub refused_body_timeout: IntCounter,
+    /// Clients that left in the middle of a head.
+    pub aborts_head: IntCounter,
+    /// Before the head of their answer.
+    pub aborts_waiting: IntCounter,
+    /// In the middle of its body.
+    pub aborts_answer: IntCounter,
+    /// Interim answers handed to a client's connection.
+    pub interim: IntCounter,
+}
+
 #[derive(Clone, Debug)]
 struct RedisFamilies {
     up: IntGaugeVec,
@@ -239,6 +287,8 @@ impl Metrics {
             cache: Arc::new(CacheMetrics::new(&made, &lookups)?),
             remote: Arc::new(RemoteMetrics::new(&made, &lookups)?),
             coherence: Arc::new(CoherenceMetrics::new(&made)?),
+            server: Arc::new(ServerMetrics::new(&made)?),
+            admin_server: Arc::new(ServerMetrics::unexported()?),
             in_flight: made.gauge(
                 "reprise_http_requests_in_flight",
                 "Requests being answered.",
@@ -440,6 +490,61 @@ impl CoherenceMetrics {
             open: made.gauge(
                 "reprise_coherence_open_intents",
                 "Announced writes under way.",
+            )?,
+        })
+    }
+}
+
+impl ServerMetrics {
+    /// Counters that nobody scrapes.
+    ///
+    /// # Errors
+    ///
+    /// When two metrics share a name: a defect of this file.
+    pub fn unexported() -> Result<Self, prometheus::Error> {
+        Self::new(&Made(&Registry::new()))
+    }
+
+    fn new(made: &Made<'_>) -> Result<Self, prometheus::Error> {
+        let closed = made.counters(
+            "reprise_connections_closed_total",
+            "Clients' connections that ended, each for one reason.",
+            &["reason"],
+        )?;
+        let refused = made.counters(
+            "reprise_requests_refused_total",
+            "Requests that were refused for what they are, by reason.",
+            &["reason"],
+        )?;
+        let aborts = made.counters(
+            "reprise_client_aborts_total",
+            "Requests whose client left before it had the whole answer, by stage.",
+            &["stage"],
+        )?;
+        Ok(Self {
+            open: made.gauge("reprise_connections_open", "Clients' connections.")?,
+            accepted: made.counter(
+                "reprise_connections_total",
+                "Clients' connections that were accepted.",
+            )?,
+            delayed: made.counter(
+                "reprise_connections_delayed_total",
+                "Clients' connections accepted only when another one had ended (max_connections).",
+            )?,
+            closed: ENDINGS.map(|reason| closed.with_label_values(&[reason])),
+            stalled_streams: made.counter(
+                "reprise_streams_stalled_total",
+                "HTTP/2 streams that were reset because the client took nothing of the answer.",
+            )?,
+            refused_malformed: refused.with_label_values(&["malformed"]),
+            refused_body_too_large: refused.with_label_values(&["body_too_large"]),
+            refused_body_timeout: refused.with_label_values(&["body_timeout"]),
+            aborts_head: aborts.with_label_values(&["head"]),
+            aborts_waiting: aborts.with_label_values(&["waiting"]),
+            aborts_answer: aborts.with_label_values(&["answer"]),
+            interim: made.counter(
+                "reprise_interim_responses_total",
+                "Interim answers (1xx) of the app that were handed on.",
             )?,
         })
     }

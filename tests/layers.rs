@@ -39,7 +39,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("metrics", &["outcome", "policy"]),
     ("redis", &["metrics"]),
-    ("server", &["body"]),
+    ("server", &["body", "metrics"]),
     ("upstream", &["body"]),
     // Request path
     ("respond", &["body", "entry", "headers", "policy"]),

@@ -142,6 +142,7 @@ mod tests {
         head.extensions.insert(Peer {
             address: address.map(|address| address.parse().expect("an address")),
             tls: false,
+            hints: None,
         });
         access
             .check(&head)

@@ -162,7 +162,7 @@ impl App {
                 listener,
                 self.server.clone(),
                 service,
-                self.tls.clone(),
+                (self.tls.clone(), Arc::clone(&self.tools.metrics.server)),
                 ended(stopped.clone()),
             ));
         }
@@ -172,6 +172,7 @@ impl App {
             async move { admin.handle(request).await }
         };
         let mut background = JoinSet::new();
+        let metrics = Arc::clone(&self.tools.metrics.admin_server);
         let config = server::Config {
             drain_timeout: Duration::from_secs(1),
             ..server::Config::default()
@@ -181,7 +182,7 @@ impl App {
                 self.admin_listener,
                 config,
                 service,
-                None,
+                (None, metrics),
                 ended(admin_stopped),
             )
             .await;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Config;
 use super::activity::{Order, Phase};
+use super::ending::Ending;
 
 /// What the sweep remembers of one connection between two ticks.
 #[derive(Debug)]
@@ -50,6 +51,21 @@ impl Deadlines {
         }
         self.closing |= order == Order::Close;
         order
+    }
+
+    /// How long a client may take nothing of what waits for it.
+    pub(super) const fn patience(&self) -> Duration {
+        self.idle
+    }
+
+    /// The limit that the last order was given for.
+    pub(super) const fn cause(&self, draining: bool) -> Ending {
+        match self.phase {
+            Phase::Stalled { .. } => Ending::SlowReader,
+            _ if draining => Ending::Drain,
+            Phase::Silent | Phase::Head { .. } => Ending::HeaderTimeout,
+            Phase::Idle { .. } | Phase::Busy => Ending::IdleTimeout,
+        }
     }
 
     fn limit(&self, elapsed: Duration) -> Order {

@@ -1,13 +1,15 @@
-//! The two bodies of an exchange: the request's with its time limit, the answer's with its place in the count.
+//! The two bodies of an exchange: the request's with its time limit, the answer's with its place in the count, and in
+//! pieces over HTTP/2.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -15,10 +17,20 @@ use tokio::time::{Instant, Sleep};
 use crate::body::{Body, BoxError};
 
 use super::Peer;
-use super::activity::InFlight;
+use super::activity::{Activity, InFlight};
+use super::ending::Ending;
+use super::streams::Stream;
+
+/// Bytes of an answer handed to an HTTP/2 connection at a time. It takes whatever it is handed as soon as the client's
+/// window has room for one byte, so this is what a client that reads no more can make each stream keep.
+const PIECE: usize = 16 * 1024;
 
 /// Makes hyper's request into the service's. Only a request that has a body allocates for it.
-pub(super) fn request(request: Request<Incoming>, peer: Peer, timeout: Duration) -> Request<Body> {
+pub(super) fn request(
+    request: Request<Incoming>,
+    peer: Peer,
+    (timeout, activity): (Duration, &Arc<Activity>),
+) -> Request<Body> {
     let (mut head, incoming) = request.into_parts();
     head.extensions.insert(peer);
     let body = if incoming.is_end_stream() {
@@ -28,6 +40,8 @@ pub(super) fn request(request: Request<Incoming>, peer: Peer, timeout: Duration)
             incoming,
             timeout,
             silence: None,
+            activity: Arc::clone(activity),
+            shared: head.version == Version::HTTP_2,
         })
     };
     Request::from_parts(head, body)
@@ -39,6 +53,9 @@ struct Upload {
     timeout: Duration,
     /// Runs while a read waits; made by the first one that does.
     silence: Option<Pin<Box<Sleep>>>,
+    activity: Arc<Activity>,
+    /// Whether other requests are on the same connection.
+    shared: bool,
 }
 
 impl HttpBody for Upload {
@@ -59,6 +76,11 @@ impl HttpBody for Upload {
             .silence
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
         ready!(silence.as_mut().poll(cx));
+        this.activity.metrics().refused_body_timeout.inc();
+        if !this.shared {
+            // What is left of the body stands before the next request: hyper closes.
+            this.activity.blame(Ending::BodyTimeout);
+        }
         let error = io::Error::new(
             io::ErrorKind::TimedOut,
             "the client stopped sending the request's body",
@@ -82,16 +104,64 @@ impl HttpBody for Upload {
 pub(super) struct Answer {
     body: Body,
     broken: Option<BoxError>,
-    _in_flight: InFlight,
+    /// Bytes still to be handed over, if that is known: hyper asks for no more than it has announced.
+    left: Option<u64>,
+    /// What is left of a large chunk; only over HTTP/2.
+    rest: Bytes,
+    stream: Option<Arc<Stream>>,
+    /// Whether the roster's sweep looks at the stream.
+    watched: bool,
+    in_flight: InFlight,
 }
 
 impl Answer {
-    pub(super) fn new(body: Body, in_flight: InFlight) -> Self {
+    pub(super) fn new(body: Body, mut in_flight: InFlight, http2: bool) -> Self {
+        let left = body.size_hint().exact();
+        in_flight.answers();
+        if body.is_end_stream() {
+            in_flight.is_over();
+        }
         Self {
             body,
             broken: None,
-            _in_flight: in_flight,
+            left,
+            rest: Bytes::new(),
+            stream: if http2 { Stream::current() } else { None },
+            watched: false,
+            in_flight,
         }
+    }
+
+    /// Notes a piece that is handed over: from here on it is the client's turn.
+    fn hand_over(&mut self, size: usize) {
+        self.left = self.left.map(|left| left.saturating_sub(size as u64));
+        if self.left == Some(0) || self.is_end_stream() {
+            self.in_flight.is_over();
+        }
+        if let Some(stream) = &self.stream {
+            stream.turn(true);
+            if !self.watched {
+                self.watched = true;
+                self.in_flight.activity().streams.watch(stream);
+            }
+        }
+    }
+
+    /// The next piece of the body.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.rest.is_empty() {
+            let size = self.rest.len().min(PIECE);
+            return Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(size)))));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if self.stream.is_none() {
+            return Poll::Ready(frame);
+        }
+        let cut = |mut data: Bytes| {
+            self.rest = data.split_off(data.len().min(PIECE));
+            data
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(cut))))
     }
 }
 
@@ -106,22 +176,50 @@ impl HttpBody for Answer {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        if let Some(stream) = &self.stream {
+            stream.turn(false);
+        }
+        match ready!(self.poll_piece(cx)) {
             Some(Err(error)) => {
+                self.in_flight.is_over();
                 self.broken = Some(error);
                 // Pending once: the connection flushes before it asks again.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            frame => Poll::Ready(frame),
+            Some(Ok(frame)) => {
+                self.hand_over(frame.data_ref().map_or(0, Bytes::len));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => {
+                self.in_flight.is_over();
+                Poll::Ready(None)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.broken.is_none() && self.body.is_end_stream()
+        self.broken.is_none() && self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.rest.is_empty() {
+            return self.body.size_hint();
+        }
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole.set_lower(hint.lower() + rest);
+        whole
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.as_ref().filter(|_| self.watched) {
+            self.in_flight.activity().streams.forget(stream);
+        }
     }
 }

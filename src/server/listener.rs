@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
+use crate::metrics::ServerMetrics;
+
 use super::stream::Socket;
 
 /// Connections the kernel keeps for us while we are busy.
@@ -119,6 +121,8 @@ pub struct Listener {
     socket: Bound,
     /// How long to wait when the system is out of something; doubles while it stays so.
     pause: Duration,
+    /// There was no place for the next connection.
+    delayed: bool,
 }
 
 #[derive(Debug)]
@@ -153,6 +157,7 @@ impl Listener {
             Ok(socket) => Ok(Self {
                 socket,
                 pause: FIRST_PAUSE,
+                delayed: false,
             }),
             Err(source) => Err(BindError {
                 address: address.clone(),
@@ -185,8 +190,14 @@ impl Listener {
     /// and when the system is out of descriptors or memory it waits for some to come free.
     ///
     /// Cancel safe: a connection is never lost.
-    pub(super) async fn accept(&mut self, slots: &Arc<Semaphore>) -> Accepted {
+    pub(super) async fn accept(
+        &mut self,
+        slots: &Arc<Semaphore>,
+        metrics: &ServerMetrics,
+    ) -> Accepted {
         loop {
+            // Remembered here: the wait may be given up and begun again.
+            self.delayed |= slots.available_permits() == 0;
             let slot = Arc::clone(slots)
                 .acquire_owned()
                 .await
@@ -194,6 +205,9 @@ impl Listener {
             match self.accept_socket().await {
                 Ok((socket, address)) => {
                     self.pause = FIRST_PAUSE;
+                    if std::mem::take(&mut self.delayed) {
+                        metrics.delayed.inc();
+                    }
                     return Accepted {
                         socket,
                         address,

@@ -22,6 +22,9 @@
 //! - More connections than [`Config::max_connections`] wait in the kernel's backlog; none is refused.
 //! - A drain loses no request that had arrived: the backlog is emptied before the socket is closed.
 //! - When the future of [`serve`] is dropped, its connections end: no task outlives its owner.
+//! - Every limit has a counter, and every connection ends for exactly one reason
+//!   ([`ServerMetrics`](crate::metrics::ServerMetrics)).
+//! - Interim answers reach the HTTP/1.1 client they were made for, and no other ([`Hints`]).
 //! - A request that two servers may read in two ways (two hosts, an unknown transfer coding) is refused here.
 //!
 //! A client that closes its sending side has left (`half_close` is off, as in nginx): its request is dropped, which
@@ -30,11 +33,14 @@
 mod activity;
 mod connection;
 mod deadlines;
+mod ending;
 mod exchange;
 mod fault;
+mod interim;
 mod listener;
 mod roster;
 mod stream;
+mod streams;
 pub mod tls;
 
 use std::future::Future;
@@ -46,8 +52,10 @@ use http::{Request, Response};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::body::Body;
+use crate::metrics::ServerMetrics;
 
 use self::connection::Connections;
+pub use self::interim::Hints;
 pub use self::listener::{Address, BindError, Listener, ParseAddressError};
 
 /// How a listener treats its connections.
@@ -93,12 +101,14 @@ impl Config {
 }
 
 /// Who is at the other end of a connection; in the extensions of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The address of the socket's other end, an IPv4 one in its own form; `None` on a Unix socket.
     pub address: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// Where interim answers to this request go; `None` where the protocol has none, or we cannot send them.
+    pub hints: Option<Hints>,
 }
 
 /// How a drain ended.
@@ -122,7 +132,7 @@ pub async fn serve<S, F>(
     mut listener: Listener,
     config: Config,
     service: S,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    (tls, metrics): (Option<Arc<rustls::ServerConfig>>, Arc<ServerMetrics>),
     shutdown: impl Future,
 ) -> Drained
 where
@@ -132,13 +142,13 @@ where
     let mut shutdown = std::pin::pin!(shutdown);
     let mut ticks = tokio::time::interval(config.tick());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let connections = Connections::new(config, tls);
+    let connections = Connections::new(config, tls, metrics);
     loop {
         tokio::select! {
             biased;
             _ = &mut shutdown => break,
             now = ticks.tick() => connections.roster().sweep(now),
-            accepted = listener.accept(connections.slots()) => connections.open(accepted, service.clone()),
+            accepted = listener.accept(connections.slots(), connections.metrics()) => connections.open(accepted, service.clone()),
         }
     }
     for accepted in listener.into_backlog(connections.slots()) {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Config;
 use super::activity::{Activity, Order};
 use super::deadlines::Deadlines;
+use super::ending::Ending;
 
 /// A handle on the roster.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +37,9 @@ struct Member {
 }
 
 impl Member {
-    fn tell(&self, order: Order) {
+    fn tell(&self, order: Order, cause: Ending) {
         if order != Order::Serve {
+            self.activity.blame(cause);
             self.activity.order(order);
             self.waker.wake_by_ref();
         }
@@ -81,7 +83,12 @@ impl Roster {
             let order = member
                 .deadlines
                 .judge(member.activity.look(), draining, now);
-            member.tell(order);
+            member.tell(order, member.deadlines.cause(draining));
+            let stalled = member
+                .activity
+                .streams
+                .sweep(now, member.deadlines.patience());
+            member.activity.metrics().stalled_streams.inc_by(stalled);
         }
     }
 
@@ -96,7 +103,7 @@ impl Roster {
         let mut state = self.lock();
         state.cut = true;
         for member in state.members.values() {
-            member.tell(Order::Cut);
+            member.tell(Order::Cut, Ending::Drain);
         }
         state.members.len()
     }

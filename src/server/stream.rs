@@ -3,6 +3,8 @@
 //! It is also where a 408 is written. hyper has no word for "answer a request that has not come", but while it
 //! waits for a head it reads, and a read under [`Order::Late`] writes the answer and then fails: hyper drops the
 //! connection without adding anything.
+//!
+//! And it is where interim answers are written, when hyper flushes an empty buffer: see [`interim`](super::interim).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -53,6 +55,9 @@ pub(super) struct Io {
     begun: bool,
     /// Bytes of [`REQUEST_TIMEOUT`] written.
     late: usize,
+    /// Interim heads being written, and how far they are. Once begun they are finished before anything of hyper's.
+    hints: Vec<u8>,
+    hinted: usize,
     /// Counts the connection, after an upgrade too: it goes where the socket goes.
     _slot: OwnedSemaphorePermit,
 }
@@ -64,6 +69,8 @@ impl Io {
             activity,
             begun: false,
             late: 0,
+            hints: Vec::new(),
+            hinted: 0,
             _slot: slot,
         }
     }
@@ -78,6 +85,23 @@ impl Io {
         }
         ready!(delegate!(&mut self.socket, poll_shutdown, cx))?;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Writes the interim heads at hand. A client that takes none of them now goes without: they are only advice.
+    fn poll_hints(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.hinted < self.hints.len() {
+            let rest = &self.hints[self.hinted..];
+            let written = delegate!(&mut self.socket, poll_write, cx, rest);
+            if written.is_pending() && self.hinted == 0 {
+                break;
+            }
+            match ready!(self.note_write(written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.hinted += written,
+            }
+        }
+        (self.hints, self.hinted) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
     }
 
     fn note_read(&mut self, bytes: &[u8]) {
@@ -126,6 +150,7 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_hints(cx))?;
         let written = delegate!(&mut this.socket, poll_write, cx, bytes);
         this.note_write(written)
     }
@@ -136,6 +161,7 @@ impl AsyncWrite for Io {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_hints(cx))?;
         let written = delegate!(&mut this.socket, poll_write_vectored, cx, slices);
         this.note_write(written)
     }
@@ -149,7 +175,14 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(&mut self.get_mut().socket, poll_flush, cx)
+        let this = self.get_mut();
+        if this.hints.is_empty()
+            && let Some(hints) = this.activity.interim.take()
+        {
+            this.hints = hints;
+        }
+        ready!(this.poll_hints(cx))?;
+        delegate!(&mut this.socket, poll_flush, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -29,7 +29,9 @@ where
         panic!("a TCP address")
     };
     let (stop, stopped) = oneshot::channel::<()>();
-    let drained = TaskTracker::new().spawn(serve(listener, config, service, tls, stopped));
+    let metrics = Arc::new(ServerMetrics::unexported().unwrap());
+    let served = serve(listener, config, service, (tls, metrics), stopped);
+    let drained = TaskTracker::new().spawn(served);
     Running {
         address,
         stop,
@@ -92,7 +94,7 @@ async fn requests_carry_their_peer_and_connections_are_kept() {
         Config::default(),
         None,
         |request: Request<Body>| async move {
-            let peer = *request.extensions().get::<Peer>().unwrap();
+            let peer = request.extensions().get::<Peer>().unwrap();
             Response::new(format!("{:?} {} hello", peer.address, peer.tls).into())
         },
     );
@@ -495,7 +497,7 @@ async fn tls_offers_both_versions_and_says_so_to_the_service() {
     let tls = tls::load(&certificate, &key).unwrap();
     std::fs::remove_dir_all(directory).unwrap();
     let server = start(brief(), Some(tls), |request: Request<Body>| async move {
-        let peer = *request.extensions().get::<Peer>().unwrap();
+        let peer = request.extensions().get::<Peer>().unwrap();
         Response::new(format!("{:?} {} hello", request.version(), peer.tls).into())
     });
 
