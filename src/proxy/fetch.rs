@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 
-use super::forward::{for_all, upstream_head};
+use super::forward::{for_all, relay_hints, upstream_head};
 use super::pass::encoded_in_passing;
 use super::read::Reading;
 use super::{Answer, Error, Proxy};
@@ -58,9 +58,13 @@ impl Proxy {
         if reading.head.method == Method::HEAD {
             return self.ask_head(reading, prior, missed).await;
         }
-        let Some(order) = order(reading, prior, &self.shared.tools.hasher) else {
+        let Some(mut order) = order(reading, prior, &self.shared.tools.hasher) else {
             return self.alone(reading, Outcome::bypass(Bypass::Spelling)).await;
         };
+        // Only who begins the fill is told what comes before the answer: the request is his.
+        let mut sent = Request::from_parts(order.head, ());
+        relay_hints(reading.head, &mut sent);
+        order.head = sent.into_parts().0;
         match self.shared.tools.fills.join(Arc::new(order)).await {
             Filled::Entry { entry, news } => Ok(self.filled(reading, &entry, news, forward).await),
             Filled::Stream {

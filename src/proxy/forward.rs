@@ -16,13 +16,14 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName};
-use http::{HeaderValue, Method, Uri, Version, request};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, request};
 use ipnet::IpNet;
 
 use crate::headers::forwarded::{self, Claim};
 use crate::headers::{cookie, hop_by_hop};
 use crate::key::{self, QueryRules};
 use crate::policy::validation;
+use crate::server::Peer;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -207,6 +208,30 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let names = wanted.to_str().ok()?.to_ascii_lowercase();
     let concerns_hop = |name: &str| hops.iter().any(|hop| name.trim().starts_with(hop));
     (!names.split(',').any(concerns_hop)).then_some(wanted)
+}
+
+/// Has the app's interim answers to a request handed to the client whose head this is, if it can have them (RFC 9110
+/// §15.2).
+pub(super) fn relay_hints<B>(head: &request::Parts, sent: &mut http::Request<B>) {
+    let peer = head.extensions.get::<Peer>();
+    let Some(hints) = peer.and_then(|peer| peer.hints.clone()) else {
+        return;
+    };
+    // The expectation was met here: the app has not been told of it.
+    let expects = head.headers.contains_key(header::EXPECT);
+    hyper::ext::on_informational(sent, move |interim| {
+        let status = interim.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS || (expects && status == StatusCode::CONTINUE)
+        {
+            return;
+        }
+        let mut headers = interim.headers().clone();
+        hop_by_hop::strip(&mut headers);
+        // RFC 9110 §8.6: it would be about a body that there is not.
+        headers.remove(header::CONTENT_LENGTH);
+        append_via(&mut headers, interim.version());
+        hints.offer(status, &headers);
+    });
 }
 
 fn origin_form(uri: &Uri) -> Uri {

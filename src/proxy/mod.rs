@@ -269,7 +269,13 @@ impl Proxy {
                 (self.dispatch(&head, body, &seen, target, now).await, route)
             }
         };
-        let answer = answer.unwrap_or_else(|error| Answer::failed(&error, Happened::Bypass));
+        let answer = answer.unwrap_or_else(|error| {
+            if matches!(error, Error::TooLarge { .. }) {
+                let counted = &self.shared.tools.metrics.server;
+                counted.refused_body_too_large.inc();
+            }
+            Answer::failed(&error, Happened::Bypass)
+        });
         self.shared.served.fetch_add(1, Ordering::Relaxed);
         finish(
             answer,

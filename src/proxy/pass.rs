@@ -9,7 +9,7 @@ use http_body_util::{LengthLimitError, Limited};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::forward::{upgrade, upstream_head};
+use super::forward::{relay_hints, upgrade, upstream_head};
 use super::{Answer, Error, Proxy, Seen, Target};
 use crate::body::Body;
 use crate::fill::ask::Asking;
@@ -44,7 +44,8 @@ impl Proxy {
                 HeaderValue::from_static("chunked"),
             );
         }
-        let request = Request::from_parts(sent, body);
+        let mut request = Request::from_parts(sent, body);
+        relay_hints(head, &mut request);
         let mut response = self.ask(request, &target.route.metrics, limit).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.bridge(head, &mut response);

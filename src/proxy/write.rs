@@ -17,7 +17,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::forward::upstream_head;
+use super::forward::{relay_hints, upstream_head};
 use super::pass::limited;
 use super::token::Place;
 use super::{Answer, Error, Live, Proxy, RouteContext, Seen, Target};
@@ -116,7 +116,8 @@ impl Proxy {
             let identity = header::HeaderValue::from_static("identity");
             sent.headers.insert(header::ACCEPT_ENCODING, identity);
         }
-        let request = Request::from_parts(sent, body);
+        let mut request = Request::from_parts(sent, body);
+        relay_hints(head, &mut request);
         let proxy = self.clone();
         let task = self
             .shared

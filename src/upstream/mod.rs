@@ -28,7 +28,8 @@
 //!
 //! Only HTTP/1.1 is spoken. Trailers pass both ways, less the fields that belong into a head (those of a request as far as
 //! its `Trailer` field names them). Informational answers are skipped, and counted; the caller sees them if it has set
-//! `hyper::ext::on_informational` on the request.
+//! `hyper::ext::on_informational` on the request: the callback runs in the connection's task, and goes with the request
+//! should that be sent a second time.
 
 mod answer;
 mod connector;

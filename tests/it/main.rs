@@ -15,6 +15,7 @@ mod deception; // what is one user's own never becomes everybody's, however its 
 mod demo; // `reprise demo` keeps the promises that it prints
 mod disconnects; // readers that leave, apps that break off, bodies too large
 mod django; // a real Django app behind the shipped proxy.toml
+mod early_hints; // interim answers: to whom, before what, and never stored
 mod encoding; // codings: chosen, made, undone
 mod forwarding; // what the app is told, and what the client is: fields, Host, Via, who asked
 mod freshness; // how long an answer is fresh, and what it says of its age
