@@ -17,6 +17,7 @@ mod disconnects; // readers that leave, apps that break off, bodies too large
 mod django; // a real Django app behind the shipped proxy.toml
 mod early_hints; // interim answers: to whom, before what, and never stored
 mod encoding; // codings: chosen, made, undone
+mod floods; // clients that take time, memory or work: others are served, and it is counted
 mod forwarding; // what the app is told, and what the client is: fields, Host, Via, who asked
 mod freshness; // how long an answer is fresh, and what it says of its age
 mod hostile; // requests and answers that mean harm, and neighbours that leave

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod django;
+pub mod frames;
 pub mod handle;
 pub mod line;
 pub mod link;
