@@ -14,6 +14,10 @@ use super::{Failure, colour};
 /// How many lines wait to be written.
 const WAITING_LINES: usize = 8 * 1024;
 
+/// The library warns of every stray frame: any client could write the log full. What comes of it is counted
+/// (`reprise_connections_closed_total`). The operator's own directives come later, and win.
+const QUIET: &str = "h2=error";
+
 /// Logging under way: what is waiting is written when it is dropped.
 #[derive(Debug)]
 pub(super) struct Logging {
@@ -30,11 +34,10 @@ impl Logging {
 
 /// Starts logging for the process, until what is returned is dropped.
 pub(super) fn start(log: &Log) -> Result<Logging, Failure> {
-    let directives = if log.access {
-        format!("{},access=info", log.filter)
-    } else {
-        log.filter.clone()
-    };
+    let mut directives = format!("{QUIET},{}", log.filter);
+    if log.access {
+        directives.push_str(",access=info");
+    }
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(&directives)

@@ -171,6 +171,8 @@ async fn frames_that_ask_for_nothing_keep_nobody_from_being_served() {
         process.get("/a/").await.is(200, "ok", "HIT");
         let grown = (resident(&process).await - before) / MIB;
         assert!(grown < 64.0, "{name}: {grown} MiB more");
+        // Nor may a client write the log full.
+        assert!(process.lines().len() < 20, "{name}: {:?}", process.lines());
     }
 }
 
