@@ -192,7 +192,79 @@ impl AsyncWrite for Io {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue, StatusCode};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Semaphore;
+
     use super::*;
+    use crate::metrics::ServerMetrics;
+    use crate::server::Hints;
+
+    /// One end of a connection whose kernel takes little at a time, and the other end.
+    fn narrow() -> (Io, Arc<Activity>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        socket2::SockRef::from(&ours)
+            .set_send_buffer_size(1)
+            .unwrap();
+        let metrics = Arc::new(ServerMetrics::unexported().unwrap());
+        let activity = Activity::new(metrics, std::task::Waker::noop().clone());
+        let activity = Arc::new(activity);
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let io = Io::new(Socket::Unix(ours), Arc::clone(&activity), slot);
+        (io, activity, theirs)
+    }
+
+    fn offer(activity: &Arc<Activity>) -> Hints {
+        let hints = Hints::open(activity);
+        let mut headers = HeaderMap::new();
+        headers.insert("link", HeaderValue::try_from("x".repeat(12_000)).unwrap());
+        assert!(hints.offer(StatusCode::EARLY_HINTS, &headers));
+        hints
+    }
+
+    #[tokio::test]
+    async fn a_hint_that_is_half_written_is_finished_before_anything_else() {
+        let (mut io, activity, mut client) = narrow();
+        offer(&activity);
+        let flush = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_flush(cx)));
+        assert!(flush.await.is_pending(), "half of it is written");
+        activity.interim.end();
+        let reading = async {
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.unwrap();
+            text
+        };
+        let writing = async {
+            io.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            io.shutdown().await.unwrap();
+        };
+        let (text, ()) = tokio::join!(reading, writing);
+        let hint = format!(
+            "HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n",
+            "x".repeat(12_000)
+        );
+        assert_eq!(text, format!("{hint}HTTP/1.1 200 OK\r\n\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_hint_that_cannot_be_begun_is_dropped() {
+        let (mut io, activity, mut client) = narrow();
+        let Socket::Unix(socket) = &io.socket else {
+            panic!("a Unix socket")
+        };
+        let mut before = 0;
+        while let Ok(written) = socket.try_write(&[b'y'; 4096]) {
+            before += written;
+        }
+        offer(&activity);
+        // Not even an answer could be sent: the flush does not wait for the hint.
+        io.flush().await.unwrap();
+        assert!(io.hints.is_empty());
+        let mut bytes = vec![0; before];
+        client.read_exact(&mut bytes).await.unwrap();
+        io.write_all(b"z").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'z');
+    }
 
     #[test]
     fn the_408_is_well_formed() {

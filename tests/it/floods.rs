@@ -296,6 +296,29 @@ async fn a_stream_that_is_never_read_gives_its_place_back() {
     counts(&sidecar, "reprise_streams_stalled_total", 6.0).await;
 }
 
+/// A hit is in hand as a whole: were it handed to the connection as a whole, each stream could keep an entry that memory
+/// has long let go.
+#[tokio::test]
+async fn a_hit_is_not_handed_over_faster_than_it_is_read() {
+    let origin = Origin::start().await;
+    origin.on("/a/", |_| reply(vec![b'x'; 512 * 1024]));
+    let sidecar = Sidecar::before(&origin)
+        .server("idle_timeout = \"300ms\"")
+        .route("/a/**", CACHED)
+        .start()
+        .await;
+    sidecar.get("/a/").await;
+    let mut client = Frames::to(&sidecar.address, &[(WINDOW, 1)]).await;
+    client.write(&asking(1, "/a/")).await;
+    let reset = client
+        .wait("a reset", |frame| frame.kind == RST_STREAM)
+        .await;
+    assert_eq!((reset.stream, reset.code()), (1, CANCEL));
+    assert_eq!(client.body(1), b"x");
+    let aborts = "reprise_client_aborts_total{stage=\"answer\"}";
+    counts(&sidecar, aborts, 1.0).await;
+}
+
 /// One that reads slowly has the whole answer, in its own time.
 #[tokio::test]
 async fn a_stream_that_is_read_slowly_comes_whole() {
