@@ -171,6 +171,7 @@ impl Activity {
         } else if self.abandoned.fetch_add(1, Relaxed) >= MOST_ABANDONED {
             self.blame(Ending::Abuse);
             self.order(Order::Cut);
+            self.interim.wake();
         }
     }
 

@@ -89,7 +89,7 @@ impl Hints {
         drop(state);
         self.activity.metrics().interim.inc();
         slot.waiting.store(true, Relaxed);
-        slot.waker.wake_by_ref();
+        slot.wake();
         true
     }
 }
@@ -134,6 +134,11 @@ impl Slot {
         if request % 2 == 1 {
             self.request.store(request + 1, Relaxed);
         }
+    }
+
+    /// Wakes the connection's task.
+    pub(super) fn wake(&self) {
+        self.waker.wake_by_ref();
     }
 
     /// Whether there may be something to write.
