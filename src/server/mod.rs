@@ -18,7 +18,8 @@
 //! - Time limits cost a request a few relaxed atomic operations: no timer and no clock is touched on its way.
 //!   One sweep per listener enforces them, at most one tick ([`Config::tick`]) late.
 //! - A request in flight is never idle: its connection is closed only by a client that takes nothing of the
-//!   answer, or by the end of the drain. Upgraded connections leave the roster and are never timed out.
+//!   answer (over HTTP/2 its stream is reset instead), or by the end of the drain. Upgraded connections leave the
+//!   roster and are never timed out.
 //! - More connections than [`Config::max_connections`] wait in the kernel's backlog; none is refused.
 //! - A drain loses no request that had arrived: the backlog is emptied before the socket is closed.
 //! - When the future of [`serve`] is dropped, its connections end: no task outlives its owner.

@@ -17,6 +17,7 @@ struct Running {
     address: std::net::SocketAddr,
     stop: oneshot::Sender<()>,
     drained: JoinHandle<Drained>,
+    metrics: Arc<ServerMetrics>,
 }
 
 fn start<S, F>(config: Config, tls: Option<Arc<rustls::ServerConfig>>, service: S) -> Running
@@ -30,16 +31,27 @@ where
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let metrics = Arc::new(ServerMetrics::unexported().unwrap());
-    let served = serve(listener, config, service, (tls, metrics), stopped);
+    let served = serve(
+        listener,
+        config,
+        service,
+        (tls, Arc::clone(&metrics)),
+        stopped,
+    );
     let drained = TaskTracker::new().spawn(served);
     Running {
         address,
         stop,
         drained,
+        metrics,
     }
 }
 
 impl Running {
+    fn closed(&self, ending: ending::Ending) -> u64 {
+        self.metrics.closed[ending.index()].get()
+    }
+
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
@@ -423,6 +435,7 @@ async fn a_drain_cuts_what_does_not_finish_in_http1_and_http2() {
     let request = Request::get("http://x/").body(Body::empty()).unwrap();
     let answer = TaskTracker::new().spawn(sender.send_request(request));
     entered.acquire_many(2).await.unwrap().forget();
+    let metrics = Arc::clone(&server.metrics);
     assert_eq!(
         server.drain().await,
         Drained {
@@ -430,6 +443,8 @@ async fn a_drain_cuts_what_does_not_finish_in_http1_and_http2() {
             cut: 2
         }
     );
+    assert_eq!(metrics.closed[ending::Ending::Drain.index()].get(), 2);
+    assert_eq!(metrics.aborts_waiting.get(), 0, "they did not leave");
     assert_eq!(read_to_end(&mut stuck).await, "");
     assert!(answer.await.unwrap().is_err());
 }
@@ -519,6 +534,12 @@ async fn tls_offers_both_versions_and_says_so_to_the_service() {
 
     // A client that never shakes hands is given up, and keeps nobody else from being accepted.
     assert_eq!(read_to_end(&mut server.connect().await).await, "");
+    assert_eq!(server.closed(ending::Ending::HeaderTimeout), 1);
+    // Nor does one that speaks something else.
+    let mut plain = server.connect().await;
+    plain.write_all(GET.as_bytes()).await.unwrap();
+    plain.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(server.closed(ending::Ending::Tls), 1);
     // A slow head is answered through the encryption too.
     let mut slow = encrypted(&server, pair.cert.der(), &[b"http/1.1"]).await;
     slow.write_all(b"GET / HT").await.unwrap();
