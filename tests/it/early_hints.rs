@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "what a test begins ends with it")]
 
 use crate::support::client::raw;
+use tokio::io::AsyncWriteExt;
+
 use crate::support::line::{Bare, Line, http2};
 use crate::support::{Sidecar, soon};
 
@@ -188,7 +190,7 @@ async fn those_who_join_a_fill_get_the_answer_alone() {
 }
 
 #[tokio::test]
-async fn a_flood_of_hints_is_cut_and_the_answer_comes() {
+async fn a_flood_of_hints_is_cut_and_the_app_given_up() {
     let (app, sidecar) = start().await;
     for (path, hint) in [("/a/1", HINT.to_owned()), ("/uncached", large())] {
         let mut client = Line::to(&sidecar.address).await;
@@ -196,15 +198,19 @@ async fn a_flood_of_hints_is_cut_and_the_answer_comes() {
         let mut server = app.accept().await;
         server.head().await;
         let flood = hint.repeat(2_000_000 / hint.len());
-        server.write(flood).await;
-        server.write(OK).await;
-        let answer = client.until("\r\n\r\nok").await;
+        // The connection may be given up before all of it is written.
+        let _ = server.0.write_all(flood.as_bytes()).await;
+        let answer = client.until("HTTP/1.1 502 Bad Gateway\r\n").await;
         let hints = answer.matches("HTTP/1.1 103").count();
-        assert!((1..=8).contains(&hints), "{hints} hints");
+        assert!(hints <= 8, "{hints} hints");
         assert!(answer.len() < 20_000, "{} bytes", answer.len());
-        assert_eq!(answer.matches("HTTP/1.1 200").count(), 1);
         drop(server);
-        client.write(get("/a/1")).await;
+        // Nothing of it is stored, and the client goes on.
+        let mut client = Line::to(&sidecar.address).await;
+        client.write(get(path)).await;
+        let mut server = app.accept().await;
+        server.head().await;
+        server.write(OK).await;
         assert!(client.head().await.starts_with("HTTP/1.1 200 OK"));
     }
 }
