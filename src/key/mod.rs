@@ -11,7 +11,13 @@
 //!
 //! Paths are normalised only where no app could tell the difference: escapes of unreserved characters are decoded,
 //! hex digits are capitals. A path that software reads in different ways (an escaped slash, dot segments, a
-//! semicolon, NUL) is [`Odd`], and an odd request is not cached. What is forwarded is always what came.
+//! semicolon, NUL, bytes that are not UTF-8, an escape of an escape) is [`Odd`], and an odd request is not cached. It is
+//! forwarded as it came.
+//!
+//! Nothing that is left out of a key may change what others get: a request that is made for all who share its answer is
+//! sent [`without_ignored`] parameters, since apps repeat the query in their links. A field that is in no key selects only
+//! if the app's `Vary`, or `key_headers`, names it; what an app reads of others' requests without saying so, no cache can
+//! know.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;

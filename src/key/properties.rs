@@ -134,7 +134,10 @@ fn fields(lines: &[(HeaderName, String)]) -> HeaderMap {
     lines.iter().map(line).collect()
 }
 
-fn lines() -> impl Strategy<Value = Vec<(HeaderName, String)>> {
+/// The lines of somebody's fields.
+type Lines = Vec<(HeaderName, String)>;
+
+fn lines() -> impl Strategy<Value = Lines> {
     let name = prop_oneof![
         Just(header::ACCEPT),
         Just(header::ACCEPT_LANGUAGE),
@@ -148,7 +151,7 @@ fn lines() -> impl Strategy<Value = Vec<(HeaderName, String)>> {
 }
 
 /// Somebody's fields, and the same but for one edit or one swap of neighbours: what comes close is met often.
-fn neighbours() -> impl Strategy<Value = (Vec<(HeaderName, String)>, Vec<(HeaderName, String)>)> {
+fn neighbours() -> impl Strategy<Value = (Lines, Lines)> {
     (
         lines(),
         any::<prop::sample::Index>(),
@@ -206,7 +209,7 @@ impl Read {
             lines.map(|(_, value)| value.clone()).collect::<Vec<_>>()
         };
         let ranges = [header::ACCEPT, header::ACCEPT_LANGUAGE].map(|name| {
-            let joined = of(name.clone());
+            let joined = of(name);
             let absent = joined.is_empty();
             let joined = joined.join(",");
             let elements = joined.split(',').map(|element| {

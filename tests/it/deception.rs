@@ -152,10 +152,13 @@ async fn a_users_page_that_looks_like_a_file_is_still_his_own() {
     }
 }
 
+/// What the app adds to an answer.
+type Mark = fn(Scripted) -> Scripted;
+
 /// What the app says about an answer counts wherever the address leads, on a shared route too.
 #[tokio::test]
 async fn what_the_app_keeps_to_one_client_is_given_to_no_other() {
-    let marks: [(&str, fn(Scripted) -> Scripted); 14] = [
+    let marks: [(&str, Mark); 14] = [
         ("cookie", |answer| {
             answer.header("set-cookie", "sessionid=alice")
         }),
