@@ -33,10 +33,18 @@ impl Proxy {
         if head.method == Method::CONNECT {
             return Err(Error::Connect);
         }
+        let hops = hops_left(head);
+        if hops == Some(0) {
+            return Ok(last_hop(&head.method, outcome));
+        }
         let limit = seen.live.max_request_body;
         let body = limited(&head.headers, body, limit)?;
         let upgrading = upgrade(&head.headers).is_some();
         let mut sent = upstream_head(head, &seen.client, upgrading);
+        if let Some(hops) = hops {
+            sent.headers
+                .insert(header::MAX_FORWARDS, HeaderValue::from(hops - 1));
+        }
         if http_body::Body::size_hint(&body).exact().is_none() {
             // Said aloud: the HTTP client leaves the body of a GET out if nothing announces it.
             sent.headers.insert(
@@ -102,6 +110,32 @@ impl Proxy {
                 tracing::debug!(%error, "an upgraded connection broke");
             }
         });
+    }
+}
+
+/// How many more hops a request may make that asks about the hops themselves (RFC 9110 §7.6.2).
+fn hops_left(head: &request::Parts) -> Option<u64> {
+    if head.method != Method::OPTIONS && head.method != Method::TRACE {
+        return None;
+    }
+    let hops = head.headers.get(header::MAX_FORWARDS)?;
+    hops.to_str().ok()?.trim().parse().ok()
+}
+
+/// The answer of the hop that such a request was meant for. A TRACE is not echoed: it would show a script what the browser
+/// hides from it.
+fn last_hop(method: &Method, outcome: Outcome) -> Answer {
+    let mut response = Response::new(Body::empty());
+    if *method == Method::TRACE {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    }
+    let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    Answer {
+        own: true,
+        ..Answer::new(response, outcome)
     }
 }
 

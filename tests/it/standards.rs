@@ -306,3 +306,32 @@ async fn a_purge_of_one_url_reaches_what_was_stored_for_another_under_a_rule() {
     assert_eq!(purged.status, 200);
     sidecar.get("/a/?ref=2").await.is(200, "ref=2", "MISS");
 }
+
+/// RFC 9110 §7.6.2.
+#[tokio::test]
+async fn a_request_about_the_hops_goes_as_far_as_it_says() {
+    let origin = Origin::start().await;
+    origin.on("/a/", |_| reply("a"));
+    let sidecar = Sidecar::before(&origin).route("/a/", "").start().await;
+    for (method, hops, status, sent) in [
+        ("OPTIONS", "0", 200, None),
+        ("TRACE", "0", 405, None),
+        ("OPTIONS", "1", 200, Some("0")),
+        ("TRACE", "7", 200, Some("6")),
+        ("OPTIONS", "many", 200, Some("many")),
+        ("POST", "0", 200, Some("0")),
+    ] {
+        let before = origin.hits("/a/");
+        let call = sidecar.call(method, "/a/").header("max-forwards", hops);
+        let answer = call.send().await;
+        assert_eq!(answer.status, status, "{method} {hops}");
+        assert_eq!(
+            origin.hits("/a/") > before,
+            sent.is_some(),
+            "{method} {hops}"
+        );
+        if let Some(sent) = sent {
+            assert_eq!(origin.last("/a/").field("max-forwards"), sent);
+        }
+    }
+}
