@@ -121,7 +121,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["app", "config", "demo", "server", "units", "upstream"],
+        &[
+            "app", "body", "config", "demo", "server", "units", "upstream",
+        ],
     ),
 ];
 

@@ -11,8 +11,12 @@ use crate::units;
 
 mod check;
 mod demo;
+mod healthcheck;
 mod logging;
+mod purge;
+mod remote;
 mod run;
+mod shell;
 
 /// A caching reverse proxy that runs as a sidecar beside a booking backend, and is never stale after a write.
 #[derive(Debug, Parser)]
@@ -46,6 +50,25 @@ enum Command {
     /// Check a configuration: every error at once, with line, column and a suggestion.
     #[command(after_help = "Example:  reprise check proxy.toml --deny-warnings")]
     Check(check::Check),
+    /// Drop what is stored, in every replica, and wait until none can serve it any more.
+    #[command(after_help = "\
+Examples:
+  reprise purge --tag event:42
+  reprise purge --path '/api/movies/**' --soft
+  reprise purge --route events.list --route events.search --dry-run
+  kubectl exec deploy/booking-api -c reprise -- reprise purge --all --yes
+
+Exit code 1 if only this replica could be told.")]
+    Purge(purge::Purge),
+    /// Ask the sidecar whether it is well: exit code 0 or 1.
+    #[command(after_help = "Example:  reprise healthcheck --ready")]
+    Healthcheck(healthcheck::Healthcheck),
+    /// Write a completion script.
+    #[command(after_help = "Example:  source <(reprise completions bash)")]
+    Completions(shell::Completions),
+    /// Write the manual page.
+    #[command(after_help = "Example:  reprise man | man -l -")]
+    Man,
 }
 
 /// Which configuration.
@@ -61,6 +84,8 @@ struct ConfigFile {
 enum Failure {
     /// The configuration is wrong: 78, as `EX_CONFIG` of sysexits.
     Configuration(String),
+    /// The command line asks for something that is not done so: 2.
+    Usage(String),
     /// Anything else: 1.
     Failed(String),
 }
@@ -74,12 +99,23 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(file, &environment),
         Command::Demo(demo) => demo::demo(demo, &environment),
         Command::Check(check) => check::check(check, &environment),
+        Command::Purge(purge) => purge::purge(purge, &environment),
+        Command::Healthcheck(asked) => healthcheck::healthcheck(asked, &environment),
+        Command::Completions(wanted) => {
+            shell::completions(wanted);
+            Ok(())
+        }
+        Command::Man => shell::man(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(message)) => {
             complain(&message);
             ExitCode::from(78)
+        }
+        Err(Failure::Usage(message)) => {
+            complain(&format!("error: {message}"));
+            ExitCode::from(2)
         }
         Err(Failure::Failed(message)) => {
             complain(&format!("reprise: {message}"));

@@ -17,11 +17,13 @@ fn help_fits_a_screen_and_names_commands_exit_codes_and_variables() {
 
 #[test]
 fn each_command_has_help_with_an_example() {
-    for command in ["run", "check", "demo"] {
+    for command in ["run", "check", "demo", "healthcheck"] {
         let help = Desk::new().run(&[command, "--help"]);
         help.exits(0)
             .says(&[&format!("Example:  reprise {command} ")]);
     }
+    let purge = Desk::new().run(&["purge", "--help"]);
+    purge.exits(0).says(&["  reprise purge --tag event:42"]);
 }
 
 #[test]

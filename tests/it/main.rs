@@ -9,6 +9,7 @@ mod support;
 
 mod cli; // commands, exit codes, the environment, what `run` says and does at start
 mod coalescing; // many readers, one request to the app
+mod commands; // commands that speak to a running sidecar, and those for shells
 mod conditional; // preconditions of clients, answered from the cache
 mod config_files; // `check`: every error at once, with its place and what to write
 mod deception; // what is one user's own never becomes everybody's, however its address is spelt
