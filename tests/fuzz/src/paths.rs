@@ -67,8 +67,15 @@ fn is_odd(path: &str) -> bool {
         .filter(|(at, _)| decoded(path.get(*at..at + 3).unwrap_or("%")).len() == 1)
         .filter(|(at, _)| path.len() >= at + 3)
         .count();
+    // What is an escape again once the escapes are undone is another path to who undoes them twice.
+    let again = |at: usize| {
+        let digits = bytes.get(at + 1..at + 3).unwrap_or_default();
+        bytes[at] == b'%' && digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)
+    };
     escapes != whole
         || !path.is_ascii()
+        || str::from_utf8(&bytes).is_err()
+        || (0..bytes.len()).any(again)
         || path.contains("//")
         || path.bytes().filter(|byte| *byte == b'/').count()
             != bytes.iter().filter(|byte| **byte == b'/').count()

@@ -67,9 +67,9 @@ fn plainly(
             }
         }
     } else {
-        // RFC 9111 §4.3.2: without Last-Modified, Date stands for it.
+        // RFC 9111 §4.3.2: without Last-Modified, Date stands for it, but says nothing about its own second.
         let since = only_date(request, header::IF_MODIFIED_SINCE);
-        since.is_some_and(|since| modified.unwrap_or(date) <= since)
+        since.is_some_and(|since| modified.map_or(date < since, |modified| modified <= since))
     };
     Some(if same {
         Precondition::NotModified
