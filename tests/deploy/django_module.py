@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from stage import ROOT, Process, ask, backend, check, folder, free_port, redis, say, series, token, until, BINARY
+from stage import ROOT, Process, ask, backend, check, folder, free_port, redis, say, series, shipped, token, until, BINARY
 
 sys.path[:0] = [str(ROOT / "deploy/django"), str(ROOT / "tests/backend")]
 APP, TRAFFIC, ADMIN, REDIS = (free_port() for _ in range(4))
@@ -18,8 +18,7 @@ URL = f"http://127.0.0.1:{ADMIN}"
 
 def configured(path):
     """The shipped file, on the ports of this test."""
-    text = (ROOT / "proxy.toml").read_text()
-    text = text.replace("0.0.0.0:8080", f"127.0.0.1:{TRAFFIC}").replace("0.0.0.0:9090", f"127.0.0.1:{ADMIN}")
+    text = shipped(TRAFFIC, ADMIN, REDIS)
     file = path / "proxy.toml"
     file.write_text(text)
     return file
@@ -268,7 +267,7 @@ def main():
         }
         stack.enter_context(redis(REDIS, path))
         stack.enter_context(backend(APP, path))
-        env = {"REPRISE_UPSTREAM_URL": f"http://127.0.0.1:{APP}", "REPRISE_REDIS_URL": f"redis://127.0.0.1:{REDIS}/3"}
+        env = {"REPRISE_UPSTREAM_URL": f"http://127.0.0.1:{APP}"}
         sidecar = Process("sidecar", [BINARY, "run", "--config", configured(path)], path, env)
         stack.enter_context(sidecar)
         until("the sidecar serves", lambda: sidecar.alive() and ask(ADMIN, "/readyz").status == 200)

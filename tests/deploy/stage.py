@@ -168,6 +168,20 @@ def redis(port, path):
     return process
 
 
+def shipped(traffic, admin, redis):
+    """The repository's proxy.toml on other ports, with its Redis switched on."""
+    text = (ROOT / "proxy.toml").read_text()
+    for old, new in [
+        ("0.0.0.0:8080", f"127.0.0.1:{traffic}"),
+        ("0.0.0.0:9090", f"127.0.0.1:{admin}"),
+        ("# [redis]\n", "[redis]\n"),
+        ('# url = "redis://redis:6379/3"', f'url = "redis://127.0.0.1:{redis}/3"'),
+    ]:
+        check(text.count(old) == 1, f"proxy.toml has not one {old!r}")
+        text = text.replace(old, new)
+    return text
+
+
 def listens(port, host="127.0.0.1"):
     with socket.socket() as probe:
         probe.settimeout(1)
