@@ -310,14 +310,14 @@ impl Coherence {
         }
     }
 
-    /// Announces a write that does not pass through the proxy: its token, and the position of the announcement.
+    /// Announces a write that does not pass through the proxy: its token, and the position of the announcement. Waits until
+    /// every replica knows, as for a strict write: whoever announces may end it at any of them, and at once.
     ///
     /// # Errors
     ///
     /// When the shared log cannot be reached.
     pub async fn open(&self, tags: Tags, ttl: Option<Duration>) -> Result<(u64, u64), Refused> {
-        let promise = self.shared.config.promise.max(Promise::Strong);
-        let intent = self.announce_as(promise, tags).await?;
+        let intent = self.announce_as(Promise::Strict, tags).await?;
         let announced = intent.write.as_ref().is_none_or(Write::is_announced);
         if !announced {
             return Err(Refused::Unreachable);
