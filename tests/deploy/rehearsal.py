@@ -38,6 +38,8 @@ listen = "127.0.0.1:{admin}"
 max_size = "64MiB"
 [redis]
 url = "redis://127.0.0.1:{redis}/3"
+[coherence]
+lease = "5s" # that a busy machine can keep
 [[route]]
 name = "movies"
 match = "/api/movies/**"

@@ -169,12 +169,13 @@ def redis(port, path):
 
 
 def shipped(traffic, admin, redis):
-    """The repository's proxy.toml on other ports, with its Redis switched on."""
+    """The repository's proxy.toml on other ports, with its Redis switched on, and a lease that a busy machine can keep."""
     text = (ROOT / "proxy.toml").read_text()
     for old, new in [
         ("0.0.0.0:8080", f"127.0.0.1:{traffic}"),
         ("0.0.0.0:9090", f"127.0.0.1:{admin}"),
         ("# [redis]\n", "[redis]\n"),
+        ('mode = "strong" ', 'lease = "5s"\nmode = "strong" '),
         ('# url = "redis://redis:6379/3"', f'url = "redis://127.0.0.1:{redis}/3"'),
     ]:
         check(text.count(old) == 1, f"proxy.toml has not one {old!r}")
