@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from stage import ROOT, Process, ask, backend, check, folder, free_port, redis, say, series, shipped, token, until, BINARY
+from stage import BINARY, ROOT, Process, ask, backend, check, folder, free_port, redis, say, series, shipped, until
 
 sys.path[:0] = [str(ROOT / "deploy/django"), str(ROOT / "tests/backend")]
 APP, TRAFFIC, ADMIN, REDIS = (free_port() for _ in range(4))
