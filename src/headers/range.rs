@@ -64,8 +64,12 @@ pub fn parse(headers: &HeaderMap) -> Option<ByteRange> {
             first: position(first)?,
         }),
         (first, last) => {
-            let (first, last) = (position(first)?, position(last)?);
-            (first <= last).then_some(ByteRange::Between { first, last })
+            let range = ByteRange::Between {
+                first: position(first)?,
+                last: position(last)?,
+            };
+            // As they are written: beyond 64 bits one is still larger than another.
+            (in_order(first) <= in_order(last)).then_some(range)
         }
     }
 }
@@ -148,6 +152,12 @@ fn position(text: &str) -> Option<u64> {
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
+/// What digits of any length compare by: how many count, and which.
+fn in_order(digits: &str) -> (usize, &str) {
+    let digits = digits.trim_start_matches('0');
+    (digits.len(), digits)
+}
+
 fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("a content range is ASCII")
 }
@@ -184,6 +194,8 @@ mod tests {
             (&["bytes=0-1,3-4"], None),
             (&["bytes=0-1", "bytes=3-4"], None),
             (&["bytes=5-4"], None),
+            (&["bytes=99999999999999999999-99999999999999999998"], None),
+            (&["bytes=0009-10"], Some(Between { first: 9, last: 10 })),
             (&["bytes=-"], None),
             (&["bytes=--5"], None),
             (&["bytes=+5-6"], None),
