@@ -50,7 +50,10 @@ fn any_bytes_are_a_value_or_a_miss(data: &[u8]) {
         Ok(Value::Entry(entry)) => entry,
         Ok(Value::Signpost(names)) => {
             let again = wire::signpost(KEY, &names).expect("it was short enough");
-            assert_eq!(again, value, "a signpost has one spelling");
+            let Ok(Value::Signpost(same)) = wire::decode(&again, KEY, 0) else {
+                panic!("what was written is read");
+            };
+            assert_eq!(same, names);
             return;
         }
         Err(_) => return,
