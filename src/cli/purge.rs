@@ -26,7 +26,7 @@ pub(super) struct Purge {
     /// A glob over path and query (/api/movies/?*page=2*).
     #[arg(long = "pattern", value_name = "GLOB", group = "what")]
     patterns: Vec<String>,
-    /// What a [[route]] stored.
+    /// What a route stored, by its name.
     #[arg(long = "route", value_name = "NAME", group = "what")]
     routes: Vec<String>,
     /// One exact URL, for all users and in all variants.

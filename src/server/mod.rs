@@ -24,7 +24,7 @@
 //! - A drain loses no request that had arrived: the backlog is emptied before the socket is closed.
 //! - When the future of [`serve`] is dropped, its connections end: no task outlives its owner.
 //! - Every limit has a counter, and every connection ends for exactly one reason
-//!   ([`ServerMetrics`](crate::metrics::ServerMetrics)).
+//!   ([`ServerMetrics`]).
 //! - Interim answers reach the HTTP/1.1 client they were made for, and no other ([`Hints`]).
 //! - A request that two servers may read in two ways (two hosts, an unknown transfer coding) is refused here.
 //!
