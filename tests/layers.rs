@@ -15,7 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("glob", &[]),
     ("headers", &[]),
     ("identity", &["headers"]),
-    ("key", &["headers", "identity"]),
+    ("key", &["glob", "headers", "identity"]),
     ("pattern", &["capture"]),
     ("tag", &["capture", "pattern"]),
     ("units", &[]),

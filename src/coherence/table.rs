@@ -189,7 +189,7 @@ impl Table {
             let newer = self.bans.iter().rev();
             newer
                 .take_while(|(seq, _)| *seq > stamp.seq)
-                .any(|(_, ban)| ban.matches(target.path, target.query))
+                .any(|(_, ban)| target.is_meant_by(ban))
         })
     }
 

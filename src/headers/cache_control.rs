@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA};
 use smallvec::SmallVec;
 
-use super::{OWS, delta_seconds, elements, has_unreadable_line, list, parameter, unquote};
+use super::{
+    OWS, delta_seconds, elements, has_unreadable_line, is_token, list, parameter, unquote,
+};
 
 /// What a response's Cache-Control says (RFC 9111 §5.2.2, RFC 5861, RFC 8246).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -64,6 +66,14 @@ impl ResponseDirectives {
     }
 
     fn take(&mut self, element: &str) {
+        if !is_directive(element) {
+            // Nobody knows where it ends, so whatever word in it forbids something counts.
+            element
+                .split(|c: char| !is_token(c.encode_utf8(&mut [0; 4])))
+                .map(str::to_ascii_lowercase)
+                .filter(|word| RESTRICTIVE.contains(&word.as_str()))
+                .for_each(|word| self.note(&word, &Argument::None));
+        }
         let (name, value) = parameter(element);
         let argument = match (&value, seconds(element)) {
             (None, _) => Argument::None,
@@ -98,6 +108,29 @@ impl ResponseDirectives {
             _ => {}
         }
     }
+}
+
+/// What an element that is no directive may still have meant.
+const RESTRICTIVE: [&str; 5] = [
+    "no-store",
+    "no-cache",
+    "private",
+    "must-revalidate",
+    "proxy-revalidate",
+];
+
+/// Whether an element is a token, perhaps with a token or a quoted string behind `=` (RFC 9111 §5.2).
+fn is_directive(element: &str) -> bool {
+    let Some((name, value)) = element.split_once('=') else {
+        return is_token(element);
+    };
+    let quoted = value.len() >= 2 && value.starts_with('"') && value.ends_with('"');
+    let inner = value
+        .get(1..value.len().saturating_sub(1))
+        .unwrap_or_default();
+    // A quote inside, unless it is escaped, ends the string early.
+    let whole = quoted && !inner.replace("\\\\", "").replace("\\\"", "").contains('"');
+    is_token(name) && (is_token(value) || whole)
 }
 
 /// What stands behind the name of a directive.
@@ -363,6 +396,40 @@ mod tests {
             assert_eq!(
                 (read.private, read.private_fields),
                 (whole, fields),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_directive_forbids_what_its_words_forbid() {
+        for (line, no_store, no_cache, private, must_revalidate) in [
+            ("private; max-age=0", false, false, true, false),
+            ("no-store; must-revalidate", true, false, false, true),
+            ("private;", false, false, true, false),
+            ("max-age=300, private;", false, false, true, false),
+            ("no-store no-cache", true, true, false, false),
+            ("\"private\"", false, false, true, false),
+            ("public; NO-STORE", true, false, false, false),
+            ("max-age=60; private", false, false, true, false),
+            ("max-age=60, x=\"no-store", true, false, false, false),
+            ("no-store\\", true, false, false, false),
+            ("max-age=1, \"must-revalidate\"", false, false, false, true),
+            ("x=\"no-store, private\"", false, false, false, false),
+            ("x=no-stored", false, false, false, false),
+            ("x=\"a\\\"no-store\"", false, false, false, false),
+            ("not private-ish", false, false, false, false),
+        ] {
+            let read = response(&[line]);
+            let found = (
+                read.no_store,
+                read.no_cache,
+                read.private,
+                read.must_revalidate,
+            );
+            assert_eq!(
+                found,
+                (no_store, no_cache, private, must_revalidate),
                 "{line}"
             );
         }

@@ -60,6 +60,34 @@ pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
         .filter(|(name, _)| !name.is_empty())
 }
 
+/// Whether a cookie of this name stands where some apps see one and others do not: inside a piece, behind a blank, a comma
+/// or a quote. Python's parser and those made of it split there, too.
+#[must_use]
+pub fn hides(headers: &HeaderMap, name: &str) -> bool {
+    let name = name.as_bytes();
+    headers.get_all(COOKIE).iter().any(|line| {
+        let line = line.as_bytes();
+        let ends = line.windows(name.len()).enumerate();
+        ends.filter(|(_, part)| *part == name).any(|(at, _)| {
+            let rest = line[at + name.len()..].trim_ascii_start();
+            let before = line[..at].trim_ascii_end();
+            let is_separate = line[..at].last().is_some_and(|byte| !is_name_byte(*byte));
+            rest.first() == Some(&b'=')
+                && is_separate
+                && before.last().is_some_and(|byte| *byte != b';')
+        })
+    })
+}
+
+/// Whether a byte before a name makes it another name.
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'_' | b'-' | b'.' | b'!' | b'$' | b'%' | b'&' | b'+' | b'~'
+        )
+}
+
 /// The value of one cookie; names have case (RFC 6265 §5.3). The last wins when it is repeated, as in the dictionaries
 /// of Django and most frameworks: identity must come from the value the app looks at.
 #[must_use]
@@ -76,6 +104,32 @@ mod tests {
 
     use super::*;
     use crate::headers::tests::lines_of;
+
+    #[test]
+    fn a_cookie_that_some_apps_do_not_see_is_found() {
+        for (line, hidden) in [
+            ("sessionid=a", false),
+            ("x=1; sessionid=a", false),
+            ("x=1;\t sessionid = a", false),
+            ("x=1;;sessionid=a", false),
+            ("xsessionid=a; my-sessionid=b", false),
+            ("x=sessionid", false),
+            ("x=sessionid; y=2", false),
+            ("x=1 sessionid=a", true),
+            ("x=1, sessionid=a", true),
+            ("x=1,sessionid=a", true),
+            ("x=1\tsessionid=a", true),
+            ("x=\"a\" sessionid =a", true),
+            ("x=\"sessionid=a\"", true),
+            ("sessionid=a; x=1 sessionid=b", true),
+        ] {
+            assert_eq!(
+                hides(&lines_of("cookie", &[line]), "sessionid"),
+                hidden,
+                "{line}"
+            );
+        }
+    }
 
     #[test]
     fn pairs_are_read_over_lines() {

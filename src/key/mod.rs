@@ -27,6 +27,7 @@ use std::hash::Hasher;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
+use crate::glob::Glob;
 use crate::headers::no_vary_search::{NoVarySearch, form_decoded};
 use crate::identity::Identity;
 
@@ -203,6 +204,19 @@ pub struct Target<'a> {
     pub path: &'a str,
     /// The normalised query, without the parameters that are no part of keys; empty when there is none.
     pub query: &'a str,
+    /// Whether the app has said what of the query says nothing: then that is not in it, whatever it was.
+    pub is_ruled: bool,
+}
+
+impl Target<'_> {
+    /// Whether a glob may mean it. Of a query that is not known whole, it may mean any.
+    #[must_use]
+    pub fn is_meant_by(&self, glob: &Glob) -> bool {
+        match glob.path() {
+            Some(of_path) if self.is_ruled => of_path.matches(self.path, ""),
+            Some(_) | None => glob.matches(self.path, self.query),
+        }
+    }
 }
 
 /// Reads what a full key was made for; `None` when these bytes are no key of this encoding.
@@ -223,6 +237,7 @@ pub fn target_of(key: &[u8]) -> Option<Target<'_>> {
         host: part(&mut rest)?,
         path: part(&mut rest)?,
         query: part(&mut rest)?,
+        is_ruled: flags & RULED != 0,
     };
     if flags & RULED != 0 {
         rest = rest.get(16..)?;
@@ -332,6 +347,14 @@ fn name_of(pair: &str) -> &str {
 }
 
 impl QueryRules {
+    /// Whether a glob over queries speaks of a parameter that is no part of keys.
+    #[must_use]
+    pub fn are_named_in(&self, glob: &str) -> bool {
+        self.ignore
+            .iter()
+            .any(|rule| glob.contains(rule.trim_end_matches('*')))
+    }
+
     fn ignores(&self, name: &str) -> bool {
         self.ignore.iter().any(|rule| match rule.strip_suffix('*') {
             Some(prefix) => name.starts_with(prefix),
@@ -618,7 +641,7 @@ mod tests {
             let parts = Parts { host: &host.to_uppercase(), secure, path: &path, query: Some(&query), identity };
             let made = KeyHasher::new([1; 16]).key(&parts, &rules);
             let query = normalise_query(&query, &rules);
-            let expected = Target { host: &host, path: &path, query: &query };
+            let expected = Target { host: &host, path: &path, query: &query, is_ruled: false };
             prop_assert_eq!(target_of(made.as_bytes()), Some(expected));
         }
 

@@ -23,6 +23,7 @@ use crate::body::{self, Body};
 use crate::capture;
 use crate::coherence::Writes;
 use crate::entry::Certificate;
+use crate::headers::cookie;
 use crate::identity::{Caller, Credential, Identity};
 use crate::tag::{Kind, Tag, Tags};
 use crate::upstream::Upstream;
@@ -160,6 +161,14 @@ impl Proxy {
         seen: &Seen<'_>,
     ) -> Result<Option<Identified>, Unknown> {
         let identity = &seen.live.identity;
+        let hidden = |credential: &Credential| match credential {
+            Credential::Cookie(name) => cookie::hides(headers, name),
+            Credential::Header(_) => false,
+        };
+        if headers.contains_key(header::COOKIE) && identity.from.iter().any(hidden) {
+            // The app may know him by a cookie that stands where no other is looked for.
+            return Err(Unknown);
+        }
         let Some(caller) = identity.key.identify(headers, &identity.from) else {
             return Ok(None);
         };

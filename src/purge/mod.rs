@@ -234,7 +234,15 @@ impl Wanted {
             drops.tags.insert(Tag::all());
             drops.names.insert("everything".to_owned());
         }
-        let bans = self.patterns.clone();
+        let bans = self.patterns.iter().map(|ban| match ban.path() {
+            // What it asks about is in no key.
+            Some(of_path) if rules.are_named_in(ban.as_str()) => {
+                drops.widened.insert(of_path.to_string());
+                of_path.clone()
+            }
+            Some(_) | None => ban.clone(),
+        });
+        let bans = bans.collect();
         Ok(Plan { drops, bans })
     }
 }
@@ -253,7 +261,7 @@ impl Plan {
             let target = key::target_of(key);
             let banned = |target: key::Target<'_>| {
                 let mut bans = self.bans.iter();
-                bans.any(|ban| ban.matches(target.path, target.query))
+                bans.any(|ban| target.is_meant_by(ban))
             };
             target.is_some_and(banned)
         };

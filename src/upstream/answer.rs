@@ -33,7 +33,11 @@ pub(super) fn is_sound<B>(response: &Response<B>, asked_to_switch: bool) -> bool
             .eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => true,
     };
+    // RFC 9112 §6.3: whoever sends both may be hiding one response in another.
+    let two_lengths = headers.contains_key(header::TRANSFER_ENCODING)
+        && headers.contains_key(header::CONTENT_LENGTH);
     !coded
+        && !two_lengths
         && status.as_u16() < 600
         && (asked_to_switch || status != StatusCode::SWITCHING_PROTOCOLS)
         && length(headers).is_ok()

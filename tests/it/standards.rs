@@ -335,3 +335,78 @@ async fn a_request_about_the_hops_goes_as_far_as_it_says() {
         }
     }
 }
+
+/// A restriction that is badly written is a restriction.
+#[tokio::test]
+async fn what_a_malformed_cache_control_may_forbid_is_forbidden() {
+    for said in [
+        "private; max-age=60",
+        "max-age=300, private;",
+        "no-store no-cache",
+        "\"private\"",
+        "public; no-store",
+        "max-age=60, x=\"no-store",
+    ] {
+        let (origin, sidecar) = cached("ttl = \"5m\"\nscope = \"shared\"").await;
+        origin.on("/a/", move |seen| {
+            reply(seen.field("authorization").to_owned()).cache(said)
+        });
+        sidecar.get_as("/a/", "alice").await;
+        let bob = sidecar.get_as("/a/", "bob").await;
+        assert!(bob.body.contains("bob"), "{said}: {}", bob.body);
+    }
+}
+
+/// Python's own parser of cookies, and others, see a session where a strict one sees the value of another cookie.
+#[tokio::test]
+async fn a_session_cookie_in_disguise_is_nobodys() {
+    let origin = Origin::start().await;
+    origin.on("/a/", |seen| reply(seen.field("cookie").to_owned()));
+    let sidecar = Sidecar::before(&origin)
+        .with("[identity]\nfrom = [\"cookie:sessionid\"]")
+        .route("/a/", "ttl = \"1m\"")
+        .start()
+        .await;
+    for cookie in [
+        "x=1, sessionid=mallory",
+        "x=1 sessionid=mallory",
+        "x=1\tsessionid=mallory",
+        "x=\"a\" sessionid=mallory",
+        "sessionid=alice; x=1,sessionid=mallory",
+    ] {
+        let call = sidecar.call("GET", "/a/").header("cookie", cookie);
+        call.send().await.is(200, cookie, "BYPASS");
+    }
+    sidecar.get("/a/").await.is(200, "", "MISS");
+    sidecar.get("/a/").await.is(200, "", "HIT");
+}
+
+/// A pattern is about URLs as clients write them; keys hold queries in order, and without what says nothing.
+#[tokio::test]
+async fn a_pattern_reaches_what_was_asked_for_in_any_spelling() {
+    for (rule, asked, pattern) in [
+        ("", "b=2&a=1", "/a/?b=2&a=1"),
+        ("", "b=2&a=1", "/a/?b=2*"),
+        ("", "a=1&utm_source=x", "/a/?*utm_source=x*"),
+        ("params=(\"x\")", "x=1", "/a/?x=3"),
+        ("params=(\"x\")", "x=1", "/a/?x=*"),
+    ] {
+        let (origin, sidecar) = cached("ttl = \"1m\"").await;
+        origin.on("/a/", move |_| {
+            let answer = reply("a");
+            if rule.is_empty() {
+                answer
+            } else {
+                answer.header("no-vary-search", rule)
+            }
+        });
+        let path = format!("/a/?{asked}");
+        sidecar.get(&path).await;
+        sidecar.get(&path).await;
+        assert_eq!(sidecar.get(&path).await.cache(), "HIT", "{pattern}");
+        let purge = Call::new(&sidecar.admin, "POST", "/api/v1/purge");
+        let body = serde_json::json!({ "pattern": pattern }).to_string();
+        assert_eq!(purge.json(&body).send().await.status, 200);
+        assert_eq!(sidecar.get(&path).await.cache(), "MISS", "{pattern}");
+    }
+}
