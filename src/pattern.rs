@@ -13,6 +13,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::capture;
+use crate::headers::escape;
 
 /// What a pattern's captures found: name and decoded text, in the order of the pattern.
 pub type Captures<'p, 'a> = SmallVec<[(&'p str, Cow<'a, str>); 4]>;
@@ -255,20 +256,7 @@ pub fn decode(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
         return Cow::Borrowed(segment);
     }
-    let bytes = segment.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let value = (bytes[at] == b'%')
-            .then(|| bytes.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|digits| {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
-            });
-        decoded.push(value.unwrap_or(bytes[at]));
-        at += if value.is_some() { 3 } else { 1 };
-    }
+    let decoded = escape::decoded(segment.as_bytes(), b'+').collect();
     String::from_utf8(decoded).map_or(Cow::Borrowed(segment), Cow::Owned)
 }
 

@@ -16,7 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("headers", &[]),
     ("identity", &["headers"]),
     ("key", &["glob", "headers", "identity"]),
-    ("pattern", &["capture"]),
+    ("pattern", &["capture", "headers"]),
     ("tag", &["capture", "pattern"]),
     ("units", &[]),
     // Rules

@@ -12,6 +12,7 @@ pub mod cache_control;
 pub mod coding;
 pub mod cookie;
 pub mod date;
+pub mod escape;
 pub mod forwarded;
 pub mod hop_by_hop;
 pub mod no_vary_search;

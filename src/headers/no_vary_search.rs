@@ -6,6 +6,7 @@
 use http::header::HeaderMap;
 use sfv::{BareItem, Dictionary, ListEntry};
 
+use super::escape::form_decoded;
 use super::structured;
 
 /// What of a query does not select an answer.
@@ -115,24 +116,6 @@ fn names(value: &ListEntry) -> Option<Vec<Vec<u8>>> {
     names.sort_unstable();
     names.dedup();
     Some(names)
-}
-
-/// The bytes that a parameter's name stands for (`application/x-www-form-urlencoded`).
-pub fn form_decoded(name: &str) -> impl Iterator<Item = u8> {
-    let bytes = name.as_bytes();
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let byte = *bytes.get(at)?;
-        let escaped = (byte == b'%').then(|| escaped(bytes, at)).flatten();
-        at += if escaped.is_some() { 3 } else { 1 };
-        Some(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }))
-    })
-}
-
-/// The byte that a percent escape at `at` stands for.
-fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
-    let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
-    u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok()
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 
 use crate::glob::Glob;
-use crate::headers::no_vary_search::{NoVarySearch, form_decoded};
+use crate::headers::escape::{self, form_decoded};
+use crate::headers::no_vary_search::NoVarySearch;
 use crate::identity::Identity;
 
 mod digest;
@@ -331,17 +332,6 @@ fn compare_names(one: &str, other: &str) -> Ordering {
     }
 }
 
-/// The bytes that a text with escapes stands for; `plus` is what a `+` is.
-fn bytes_of(bytes: &[u8], plus: u8) -> impl Iterator<Item = u8> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let byte = *bytes.get(at)?;
-        let escaped = (byte == b'%').then(|| escaped(bytes, at)).flatten();
-        at += if escaped.is_some() { 3 } else { 1 };
-        Some(escaped.unwrap_or(if byte == b'+' { plus } else { byte }))
-    })
-}
-
 fn name_of(pair: &str) -> &str {
     pair.split_once('=').map_or(pair, |(name, _)| name)
 }
@@ -401,7 +391,7 @@ pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, Odd> {
 
 fn check_escapes(bytes: &[u8]) -> Result<(), Odd> {
     for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
-        match escaped(bytes, at) {
+        match escape::byte(bytes, at) {
             None => return Err(Odd::Escape),
             Some(b'/' | b'\\') => return Err(Odd::Slash),
             Some(b';') => return Err(Odd::Semicolon),
@@ -409,8 +399,8 @@ fn check_escapes(bytes: &[u8]) -> Result<(), Odd> {
             Some(_) => {}
         }
     }
-    let decoded: Vec<u8> = bytes_of(bytes, b'+').collect();
-    if (0..decoded.len()).any(|at| decoded[at] == b'%' && escaped(&decoded, at).is_some()) {
+    let decoded: Vec<u8> = escape::decoded(bytes, b'+').collect();
+    if (0..decoded.len()).any(|at| decoded[at] == b'%' && escape::byte(&decoded, at).is_some()) {
         return Err(Odd::DoubleEscape);
     }
     match str::from_utf8(&decoded) {
@@ -419,23 +409,12 @@ fn check_escapes(bytes: &[u8]) -> Result<(), Odd> {
     }
 }
 
-/// The byte that an escape at `at` stands for.
-fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
-    let digit = |at: usize| {
-        bytes
-            .get(at)
-            .and_then(|byte| char::from(*byte).to_digit(16))
-    };
-    let value = digit(at + 1)? * 16 + digit(at + 2)?;
-    u8::try_from(value).ok()
-}
-
 /// Decodes escapes of unreserved characters and writes the others with capitals (RFC 3986 §6.2.2). A text with a `%` that
 /// begins no escape stays as it is: what is decoded behind it could make it one (`%2%36` is not `%26`).
 fn unescape(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut signs = text.match_indices('%').peekable();
-    if signs.peek().is_none() || signs.any(|(at, _)| escaped(bytes, at).is_none()) {
+    if signs.peek().is_none() || signs.any(|(at, _)| escape::byte(bytes, at).is_none()) {
         return Cow::Borrowed(text);
     }
     let mut result = String::with_capacity(text.len());
@@ -443,7 +422,7 @@ fn unescape(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('%') {
         let from = bytes.len() - rest.len() + at;
         result.push_str(&rest[..at]);
-        let Some(byte) = escaped(bytes, from) else {
+        let Some(byte) = escape::byte(bytes, from) else {
             result.push('%');
             rest = &rest[at + 1..];
             continue;
